@@ -1,0 +1,45 @@
+"""The texts of the `leptond.v1` protos and of every file that they need, for other languages.
+
+Called by `leptond protos`. The files under `leptond/v1` ship with this package; those of
+`google/rpc` come from googleapis-common-protos, which grpcio-status brings. Files of
+`google/protobuf` are not written: every protoc, buf and protobuf library brings its own.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+__all__ = ["write_protos"]
+
+# `status` is imported by ours; the other two describe what errors carry in its `details`.
+_GOOGLE_RPC = ("code.proto", "error_details.proto", "status.proto")
+
+
+def write_protos(directory: Path) -> list[Path]:
+    """Write every proto below `directory`, which is then a complete import path for protoc.
+
+    Args:
+        directory: made if it is missing. Files of the same names in it are overwritten.
+
+    Returns:
+        The files written, sorted.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    own = resources.files("leptond.v1") / "protos"
+    google = resources.files("google.rpc")
+    written = [
+        *(_copy(file, directory / "leptond/v1") for file in own.iterdir()),
+        *(_copy(google / name, directory / "google/rpc") for name in _GOOGLE_RPC),
+    ]
+    return sorted(written)
+
+
+def _copy(source: Traversable, directory: Path) -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
+    target = directory / source.name
+    target.write_bytes(source.read_bytes())
+    return target
