@@ -88,8 +88,8 @@ coverage: install-dev ## Every test, with the coverage of lines and branches
 
 ci: lint types layers protos-check test ## What must pass on every commit
 
-ci-full: ci ## ci, and every set of dependencies (one alone: make ci-full ROW=client-only)
-	$(BIN)/python scripts/ci_full.py $(ROW)
+ci-full: $(if $(ROW),install-dev,ci) ## ci, and every set of dependencies (one alone: make ci-full ROW=client-only)
+	$(BIN)/python scripts/ci_full.py $(ROW) $(ARGS)
 
 # ----------------------------------------------------------------------------------- to maintain
 locks: install-dev ## Move every pin in requirements/ to its newest release
