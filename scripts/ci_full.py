@@ -98,9 +98,10 @@ class RowFailed(Exception):
     """A command of a row failed; the message is that command."""
 
 
-def execute(command: Sequence[str | Path], cwd: Path, **environment: str) -> None:
-    """Run `command` with its output on ours; raise `RowFailed` when it fails."""
-    shown = " ".join(str(part) for part in command)
+def execute(words: Sequence[object], cwd: Path, **environment: str) -> None:
+    """Run the command of `words` with its output on ours; raise `RowFailed` when it fails."""
+    command = [str(word) for word in words]
+    shown = " ".join(command)
     print(f"$ {shown}", flush=True)
     inherited = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
     if subprocess.run(command, cwd=cwd, env=inherited | environment, check=False).returncode:
@@ -110,7 +111,7 @@ def execute(command: Sequence[str | Path], cwd: Path, **environment: str) -> Non
 def install(row: Row, folder: Path, python: Path) -> None:
     """Fill the row's environment: the dependencies, the project, the test tools."""
     extras = f"[{row.extras}]" if row.extras else ""
-    pip: list[str | Path] = [UV, "pip", "install", "--quiet", "--python", python]
+    pip = [UV, "pip", "install", "--quiet", "--python", python]
     constraints = folder / "constraints.txt"
     constraints.write_text("".join(f"{line}\n" for line in row.constraints))
     if row.from_wheel:

@@ -115,7 +115,7 @@ def public_packages() -> Iterator[str]:
                 yield name
 
 
-@pytest.mark.parametrize("name", public_packages())
+@pytest.mark.parametrize("name", [*public_packages()])
 def test_every_public_package_lists_all_that_it_offers(name: str):
     """Ruff's RUF022 keeps each list sorted; this keeps it complete and true."""
     module = importlib.import_module(name)
