@@ -12,7 +12,6 @@ import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from packaging.requirements import Requirement
@@ -106,26 +105,40 @@ def test_every_package_is_typed(package: Path):
     assert (package / "py.typed").is_file()
 
 
-def public_packages() -> Iterator[str]:
-    """Yield the packages, at every depth, whose `__init__` offers names."""
+def offered_names(name: str, body: list[ast.stmt]) -> Iterator[str]:
+    """Yield the public names that a package defines or takes from its own modules."""
+    for node in body:
+        match node:
+            case ast.ImportFrom(module=str(source)) if source.startswith(f"{name}."):
+                found = [alias.asname or alias.name for alias in node.names]
+            case ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
+                found = [node.name]
+            case ast.Assign(targets=targets):
+                found = [target.id for target in targets if isinstance(target, ast.Name)]
+            case ast.AnnAssign(target=ast.Name(id=identifier)):
+                found = [identifier]
+            case _:
+                found = []
+        yield from (each for each in found if not each.startswith("_"))
+
+
+def offers() -> dict[str, set[str]]:
+    """Return what each package of the project offers, at every depth, if it offers anything."""
+    found = {}
     for package in PACKAGES:
         for name, file in modules(package):
-            body = ast.parse(file.read_text()).body
-            if file.name == "__init__.py" and any(not isinstance(n, ast.Expr) for n in body):
-                yield name
+            if file.name == "__init__.py":
+                names = set(offered_names(name, ast.parse(file.read_text()).body))
+                found.update({name: names} if names else {})
+    return found
 
 
-@pytest.mark.parametrize("name", [*public_packages()])
-def test_every_public_package_lists_all_that_it_offers(name: str):
+@pytest.mark.parametrize(("name", "offered"), [*offers().items()], ids=list(offers()))
+def test_every_public_package_lists_all_that_it_offers(name: str, offered: set[str]):
     """Ruff's RUF022 keeps each list sorted; this keeps it complete and true."""
     module = importlib.import_module(name)
-    offered = {
-        name
-        for name, value in vars(module).items()
-        if name[0] != "_" and name != "annotations" and not isinstance(value, ModuleType)
-    }
     assert offered - set(module.__all__) == set()
-    assert [name for name in module.__all__ if not hasattr(module, name)] == []
+    assert [listed for listed in module.__all__ if not hasattr(module, listed)] == []
     assert len(set(module.__all__)) == len(module.__all__)
 
 
