@@ -14,8 +14,9 @@ STAMPS := $(VENV)/.stamps
 # A Debian python3 has no ensurepip, so the venv is made without pip and filled from outside.
 PIP    := $(PYTHON) -m pip --disable-pip-version-check --python $(BIN)/python install --quiet
 SOURCES := leptond backends clients scripts tests
-LOCK   := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
-          --generate-hashes --no-emit-index-url --no-emit-find-links --no-header
+# No lock names an index: it installs from whichever one pip is set up for.
+LOCK   := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+          --no-emit-index-url --no-emit-find-links --no-header --upgrade
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev demo serve fmt lint types layers protos protos-check test unit \
@@ -31,17 +32,19 @@ install-dev: $(STAMPS)/project $(STAMPS)/dev ## The same, with the tools for tes
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "leptond needs Python 3.11 or newer (set PYTHON=)")'
 	@$(PYTHON) -m pip --version >/dev/null || { echo "$(PYTHON) has no pip: install python3-pip" >&2; exit 1; }
-	$(PYTHON) -m venv --without-pip $(VENV)
+	@$(PYTHON) -m venv --without-pip $(VENV)
 
 # Hashed pins first, then the project itself without dependencies: pip cannot hash a folder.
 $(STAMPS)/runtime: requirements/runtime.txt | $(BIN)/python
-	$(PIP) --require-hashes --requirement $<
+	@echo "Installing what leptond needs into $(VENV) (about 0.5 GB on disk) ..."
+	@$(PIP) --require-hashes --requirement $<
 	@mkdir -p $(@D) && touch $@
 $(STAMPS)/project: pyproject.toml $(STAMPS)/runtime
-	$(PIP) --no-deps --no-build-isolation --editable .
+	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 $(STAMPS)/dev: requirements/dev.txt $(STAMPS)/runtime
-	$(PIP) --require-hashes --requirement $<
+	@echo "Installing the tools for tests and checks ..."
+	@$(PIP) --require-hashes --requirement $<
 	@touch $@
 
 # -------------------------------------------------------------------------------------- to run
@@ -93,8 +96,8 @@ ci-full: $(if $(ROW),install-dev,ci) ## ci, and every set of dependencies (one a
 
 # ----------------------------------------------------------------------------------- to maintain
 locks: install-dev ## Move every pin in requirements/ to its newest release
-	$(LOCK) --upgrade --extra all --group build --output-file requirements/runtime.txt
-	$(LOCK) --upgrade --group dev --constraint requirements/runtime.txt --output-file requirements/dev.txt
+	$(LOCK) --extra all --group build --output-file requirements/runtime.txt pyproject.toml
+	$(LOCK) --group dev --constraint requirements/runtime.txt --output-file requirements/dev.txt
 
 clean: ## Remove what make has built, the environment and the caches
 	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist

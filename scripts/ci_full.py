@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENTS = ROOT / ".cache" / "ci-full"
 UV = Path(sys.executable).parent / "uv"
 
+PYTHONS = ("python3.11", "python3.12", "python3.13")
 ALL_TESTS = ("tests",)
 # What shows that a set of dependencies works: the real engine, the real server, the real commands.
 SPINE = ("tests/contract", "tests/integration", "tests/e2e")
@@ -35,6 +36,7 @@ class Row:
     `extras` empty means the base install. `constraints` are requirement lines. `from_wheel` means a
     built wheel and a copy of the tests, so that nothing is found in the checkout.
     `engines` is the value of LEPTOND_TEST_ENGINES: those must be there, others are skipped.
+    `newest_python` takes the newest supported interpreter of this machine, else the oldest.
     """
 
     name: str
@@ -44,7 +46,7 @@ class Row:
     engines: str = "onnxruntime"
     constraints: tuple[str, ...] = ()
     resolution: str = "highest"
-    python: str = "3.11"
+    newest_python: bool = False
     from_wheel: bool = False
     absent_modules: tuple[str, ...] = ()
 
@@ -57,7 +59,13 @@ ROWS = (
         ALL_TESTS,
         resolution="lowest-direct",
     ),
-    Row("newest", "every dependency at its newest, newest Python", "all", ALL_TESTS, python="3.13"),
+    Row(
+        "newest",
+        "every dependency at its newest, on the newest Python here",
+        "all",
+        ALL_TESTS,
+        newest_python=True,
+    ),
     Row(
         "onnxruntime-only",
         "that engine alone",
@@ -101,11 +109,22 @@ class RowFailed(Exception):
 def execute(words: Sequence[object], cwd: Path, **environment: str) -> None:
     """Run the command of `words` with its output on ours; raise `RowFailed` when it fails."""
     command = [str(word) for word in words]
-    shown = " ".join(command)
+    shown = " ".join(command).replace(f"{ROOT}/", "")
     print(f"$ {shown}", flush=True)
     inherited = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
     if subprocess.run(command, cwd=cwd, env=inherited | environment, check=False).returncode:
         raise RowFailed(shown)
+
+
+def find_python(*, newest: bool) -> str:
+    """Return the newest or the oldest supported interpreter on PATH; this one, if there is none."""
+    for name in reversed(PYTHONS) if newest else PYTHONS:
+        # Tried, not looked up: a version manager leaves commands on PATH that are switched off.
+        if shutil.which(name):
+            probe = subprocess.run([name, "--version"], capture_output=True, check=False)
+            if probe.returncode == 0:
+                return name
+    return sys.executable
 
 
 def install(row: Row, folder: Path, python: Path) -> None:
@@ -151,7 +170,10 @@ def run_row(row: Row) -> None:
     folder = ENVIRONMENTS / row.name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    execute([UV, "venv", "--quiet", "--python", row.python, folder / "venv"], ROOT)
+    python = find_python(newest=row.newest_python)
+    execute(
+        [UV, "venv", "--quiet", "--no-python-downloads", "--python", python, folder / "venv"], ROOT
+    )
     bin_folder = folder / "venv" / "bin"
     install(row, folder, bin_folder / "python")
     check_absence(row, bin_folder / "python")
