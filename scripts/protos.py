@@ -2,7 +2,7 @@
 
     python scripts/protos.py              generate `leptond/v1/*_pb2*` from `protos/`
     python scripts/protos.py --check      fail when they are stale, or `buf lint` finds something
-    python scripts/protos.py --baseline   add what is new to the baseline of the wire contract
+    python scripts/protos.py --baseline   generate, and add what is new to the wire contract
 
 The generators live in an environment of their own, `.venv-protos`, which is made when it is missing
 or its pins have moved. They are older than the libraries that the project runs on, on purpose: code
@@ -151,16 +151,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--check", action="store_true", help="change nothing; 1 if stale or untidy")
-    what.add_argument("--baseline", action="store_true", help="add what is new to the baseline")
+    what.add_argument("--baseline", action="store_true", help="publish what is new too")
     options = parser.parse_args(arguments)
     sys.path.insert(0, str(ROOT))
+    if options.check:
+        return check_stubs() or lint()
+    write_stubs()
     if options.baseline:
         from scripts.proto_contract import extend_baseline  # noqa: PLC0415 - needs the stubs
 
         return extend_baseline()
-    if options.check:
-        return check_stubs() or lint()
-    write_stubs()
     return 0
 
 

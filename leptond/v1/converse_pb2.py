@@ -27,7 +27,7 @@ from leptond.v1 import chat_pb2 as leptond_dot_v1_dot_chat__pb2
 from leptond.v1 import generation_pb2 as leptond_dot_v1_dot_generation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19leptond/v1/converse.proto\x12\nleptond.v1\x1a\x17google/rpc/status.proto\x1a\x15leptond/v1/chat.proto\x1a\x1bleptond/v1/generation.proto\"\xbc\x01\n\x0f\x43onverseRequest\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\x04\x12\x35\n\x08generate\x18\x02 \x01(\x0b\x32!.leptond.v1.GenerateStreamRequestH\x00\x12-\n\x04\x63hat\x18\x03 \x01(\x0b\x32\x1d.leptond.v1.ChatStreamRequestH\x00\x12(\n\x06\x63\x61ncel\x18\x04 \x01(\x0b\x32\x16.leptond.v1.CancelCallH\x00\x42\x08\n\x06\x61\x63tion\"\x0c\n\nCancelCall\"\xe6\x01\n\x10\x43onverseResponse\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\x04\x12,\n\x08\x61\x64mitted\x18\x02 \x01(\x0b\x32\x18.leptond.v1.CallAdmittedH\x00\x12\x36\n\x08generate\x18\x03 \x01(\x0b\x32\".leptond.v1.GenerateStreamResponseH\x00\x12.\n\x04\x63hat\x18\x04 \x01(\x0b\x32\x1e.leptond.v1.ChatStreamResponseH\x00\x12\"\n\x06status\x18\x05 \x01(\x0b\x32\x12.google.rpc.StatusB\x07\n\x05\x65vent\"=\n\x0c\x43\x61llAdmitted\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x19\n\x11server_request_id\x18\x02 \x01(\tBa\n\nleptond.v1B\rConverseProtoP\x01Z\x14leptond/v1;leptondv1\xa2\x02\x03LPT\xaa\x02\nLeptond.V1\xca\x02\nLeptond\\V1\xea\x02\x0bLeptond::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19leptond/v1/converse.proto\x12\nleptond.v1\x1a\x17google/rpc/status.proto\x1a\x15leptond/v1/chat.proto\x1a\x1bleptond/v1/generation.proto\"\xe5\x01\n\x0f\x43onverseRequest\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\x04\x12\x35\n\x08generate\x18\x02 \x01(\x0b\x32!.leptond.v1.GenerateStreamRequestH\x00\x12-\n\x04\x63hat\x18\x03 \x01(\x0b\x32\x1d.leptond.v1.ChatStreamRequestH\x00\x12(\n\x06\x63\x61ncel\x18\x04 \x01(\x0b\x32\x16.leptond.v1.CancelCallH\x00\x12\x13\n\x0btraceparent\x18\x05 \x01(\t\x12\x12\n\ntracestate\x18\x06 \x01(\tB\x08\n\x06\x61\x63tion\"\x0c\n\nCancelCall\"\xe6\x01\n\x10\x43onverseResponse\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\x04\x12,\n\x08\x61\x64mitted\x18\x02 \x01(\x0b\x32\x18.leptond.v1.CallAdmittedH\x00\x12\x36\n\x08generate\x18\x03 \x01(\x0b\x32\".leptond.v1.GenerateStreamResponseH\x00\x12.\n\x04\x63hat\x18\x04 \x01(\x0b\x32\x1e.leptond.v1.ChatStreamResponseH\x00\x12\"\n\x06status\x18\x05 \x01(\x0b\x32\x12.google.rpc.StatusB\x07\n\x05\x65vent\"O\n\x0c\x43\x61llAdmitted\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x19\n\x11server_request_id\x18\x02 \x01(\t\x12\x10\n\x08trace_id\x18\x03 \x01(\tBa\n\nleptond.v1B\rConverseProtoP\x01Z\x14leptond/v1;leptondv1\xa2\x02\x03LPT\xaa\x02\nLeptond.V1\xca\x02\nLeptond\\V1\xea\x02\x0bLeptond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,11 +36,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\nleptond.v1B\rConverseProtoP\001Z\024leptond/v1;leptondv1\242\002\003LPT\252\002\nLeptond.V1\312\002\nLeptond\\V1\352\002\013Leptond::V1'
   _globals['_CONVERSEREQUEST']._serialized_start=119
-  _globals['_CONVERSEREQUEST']._serialized_end=307
-  _globals['_CANCELCALL']._serialized_start=309
-  _globals['_CANCELCALL']._serialized_end=321
-  _globals['_CONVERSERESPONSE']._serialized_start=324
-  _globals['_CONVERSERESPONSE']._serialized_end=554
-  _globals['_CALLADMITTED']._serialized_start=556
-  _globals['_CALLADMITTED']._serialized_end=617
+  _globals['_CONVERSEREQUEST']._serialized_end=348
+  _globals['_CANCELCALL']._serialized_start=350
+  _globals['_CANCELCALL']._serialized_end=362
+  _globals['_CONVERSERESPONSE']._serialized_start=365
+  _globals['_CONVERSERESPONSE']._serialized_end=595
+  _globals['_CALLADMITTED']._serialized_start=597
+  _globals['_CALLADMITTED']._serialized_end=676
 # @@protoc_insertion_point(module_scope)

@@ -31,8 +31,14 @@ class ConverseRequest(_message.Message):
     GENERATE_FIELD_NUMBER: _builtins.int
     CHAT_FIELD_NUMBER: _builtins.int
     CANCEL_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
+    TRACESTATE_FIELD_NUMBER: _builtins.int
     call_id: _builtins.int
     """The caller's number for a call, unique among those that run on this stream."""
+    traceparent: _builtins.str
+    """The trace that the call belongs to, as the W3C header of this name. Unset: that of the stream."""
+    tracestate: _builtins.str
+    """Goes with traceparent, as the W3C header of this name."""
     @_builtins.property
     def generate(self) -> _generation_pb2.GenerateStreamRequest:
         """Starts a generation. A deadline of its own is RequestOptions.timeout_ms."""
@@ -54,10 +60,12 @@ class ConverseRequest(_message.Message):
         generate: _generation_pb2.GenerateStreamRequest | None = ...,
         chat: _chat_pb2.ChatStreamRequest | None = ...,
         cancel: Global___CancelCall | None = ...,
+        traceparent: _builtins.str = ...,
+        tracestate: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "cancel", b"cancel", "chat", b"chat", "generate", b"generate"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "call_id", b"call_id", "cancel", b"cancel", "chat", b"chat", "generate", b"generate"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "call_id", b"call_id", "cancel", b"cancel", "chat", b"chat", "generate", b"generate", "traceparent", b"traceparent", "tracestate", b"tracestate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["generate", "chat", "cancel"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
@@ -143,19 +151,23 @@ class CallAdmitted(_message.Message):
 
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     SERVER_REQUEST_ID_FIELD_NUMBER: _builtins.int
+    TRACE_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """RequestOptions.request_id of the call, or the daemon's own id where the caller gave none."""
     server_request_id: _builtins.str
     """The daemon's own id of the call. Unique."""
+    trace_id: _builtins.str
+    """The id of its trace, as 32 hexadecimal digits. Unset: the daemon does not trace."""
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
         server_request_id: _builtins.str = ...,
+        trace_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "server_request_id", b"server_request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "server_request_id", b"server_request_id", "trace_id", b"trace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -22,12 +22,12 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from leptond.v1 import common_pb2 as leptond_dot_v1_dot_common__pb2
+from leptond.v1 import input_error_pb2 as leptond_dot_v1_dot_input__error__pb2
 from leptond.v1 import shared_memory_pb2 as leptond_dot_v1_dot_shared__memory__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aleptond/v1/embedding.proto\x12\nleptond.v1\x1a\x17google/rpc/status.proto\x1a\x17leptond/v1/common.proto\x1a\x1eleptond/v1/shared_memory.proto\"\xab\x02\n\x0c\x45mbedOptions\x12\x16\n\tnormalize\x18\x01 \x01(\x08H\x00\x88\x01\x01\x12*\n\ntruncation\x18\x02 \x01(\x0b\x32\x16.leptond.v1.Truncation\x12\x13\n\x0bprompt_name\x18\x03 \x01(\t\x12\x0e\n\x06prompt\x18\x04 \x01(\t\x12\x17\n\ndimensions\x18\x05 \x01(\rH\x01\x88\x01\x01\x12-\n\x0c\x65lement_type\x18\x06 \x01(\x0e\x32\x17.leptond.v1.ElementType\x12$\n\x07pooling\x18\x07 \x01(\x0e\x32\x13.leptond.v1.Pooling\x12\'\n\x04\x66orm\x18\x08 \x01(\x0e\x32\x19.leptond.v1.EmbeddingFormB\x0c\n\n_normalizeB\r\n\x0b_dimensions\"\xe7\x02\n\x0e\x45mbeddingBatch\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12-\n\x0c\x65lement_type\x18\x02 \x01(\x0e\x32\x17.leptond.v1.ElementType\x12\x12\n\ndimensions\x18\x03 \x01(\r\x12\x13\n\x0bnum_vectors\x18\x04 \x01(\r\x12\x18\n\x10vectors_per_text\x18\x05 \x03(\r\x12\x0e\n\x06scales\x18\x06 \x03(\x02\x12(\n\x06sparse\x18\x07 \x03(\x0b\x32\x18.leptond.v1.SparseVector\x12\x12\n\nnum_tokens\x18\x08 \x03(\r\x12\x18\n\x10truncated_tokens\x18\t \x03(\r\x12$\n\x07pooling\x18\n \x01(\x0e\x32\x13.leptond.v1.Pooling\x12\x12\n\nnormalized\x18\x0b \x01(\x08\x12\x33\n\rshared_memory\x18\x0c \x01(\x0b\x32\x1c.leptond.v1.SharedMemorySpan\"/\n\x0cSparseVector\x12\x0f\n\x07indices\x18\x01 \x03(\r\x12\x0e\n\x06values\x18\x02 \x03(\x02\"\x8f\x02\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\x04\x12\x14\n\x0c\x61\x64\x61pter_name\x18\x03 \x01(\t\x12+\n\x07options\x18\x04 \x01(\x0b\x32\x1a.leptond.v1.RequestOptions\x12\r\n\x05texts\x18\x05 \x03(\t\x12\'\n\ttoken_ids\x18\x06 \x03(\x0b\x32\x14.leptond.v1.TokenIds\x12+\n\tembedding\x18\x07 \x01(\x0b\x32\x18.leptond.v1.EmbedOptions\x12\x31\n\x0b\x64\x65stination\x18\x08 \x01(\x0b\x32\x1c.leptond.v1.SharedMemorySpan\"g\n\rEmbedResponse\x12.\n\nembeddings\x18\x01 \x01(\x0b\x32\x1a.leptond.v1.EmbeddingBatch\x12&\n\x04info\x18\x02 \x01(\x0b\x32\x18.leptond.v1.ResponseInfo\"\x8b\x01\n\x12\x45mbedStreamRequest\x12+\n\x05setup\x18\x01 \x01(\x0b\x32\x1c.leptond.v1.EmbedStreamSetup\x12\x10\n\x08\x62\x61tch_id\x18\x02 \x01(\x04\x12\r\n\x05texts\x18\x03 \x03(\t\x12\'\n\ttoken_ids\x18\x04 \x03(\x0b\x32\x14.leptond.v1.TokenIds\"\xa8\x01\n\x10\x45mbedStreamSetup\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\x04\x12\x14\n\x0c\x61\x64\x61pter_name\x18\x03 \x01(\t\x12+\n\x07options\x18\x04 \x01(\x0b\x32\x1a.leptond.v1.RequestOptions\x12+\n\tembedding\x18\x05 \x01(\x0b\x32\x18.leptond.v1.EmbedOptions\"\xa7\x01\n\x13\x45mbedStreamResponse\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\x04\x12.\n\nembeddings\x18\x02 \x01(\x0b\x32\x1a.leptond.v1.EmbeddingBatch\x12&\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x16.leptond.v1.InputError\x12&\n\x04info\x18\x04 \x01(\x0b\x32\x18.leptond.v1.ResponseInfo\"?\n\nInputError\x12\r\n\x05index\x18\x01 \x01(\r\x12\"\n\x06status\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status*\x8f\x01\n\x0b\x45lementType\x12\x1c\n\x18\x45LEMENT_TYPE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45LEMENT_TYPE_FLOAT32\x10\x01\x12\x18\n\x14\x45LEMENT_TYPE_FLOAT16\x10\x02\x12\x15\n\x11\x45LEMENT_TYPE_INT8\x10\x03\x12\x17\n\x13\x45LEMENT_TYPE_BINARY\x10\x04*n\n\x07Pooling\x12\x17\n\x13POOLING_UNSPECIFIED\x10\x00\x12\x10\n\x0cPOOLING_MEAN\x10\x01\x12\x0f\n\x0bPOOLING_CLS\x10\x02\x12\x16\n\x12POOLING_LAST_TOKEN\x10\x03\x12\x0f\n\x0bPOOLING_MAX\x10\x04*\x85\x01\n\rEmbeddingForm\x12\x1e\n\x1a\x45MBEDDING_FORM_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45MBEDDING_FORM_DENSE\x10\x01\x12\x19\n\x15\x45MBEDDING_FORM_SPARSE\x10\x02\x12\x1f\n\x1b\x45MBEDDING_FORM_MULTI_VECTOR\x10\x03\x32\xa4\x01\n\x10\x45mbeddingService\x12<\n\x05\x45mbed\x12\x18.leptond.v1.EmbedRequest\x1a\x19.leptond.v1.EmbedResponse\x12R\n\x0b\x45mbedStream\x12\x1e.leptond.v1.EmbedStreamRequest\x1a\x1f.leptond.v1.EmbedStreamResponse(\x01\x30\x01\x42\x62\n\nleptond.v1B\x0e\x45mbeddingProtoP\x01Z\x14leptond/v1;leptondv1\xa2\x02\x03LPT\xaa\x02\nLeptond.V1\xca\x02\nLeptond\\V1\xea\x02\x0bLeptond::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aleptond/v1/embedding.proto\x12\nleptond.v1\x1a\x17leptond/v1/common.proto\x1a\x1cleptond/v1/input_error.proto\x1a\x1eleptond/v1/shared_memory.proto\"\xab\x02\n\x0c\x45mbedOptions\x12\x16\n\tnormalize\x18\x01 \x01(\x08H\x00\x88\x01\x01\x12*\n\ntruncation\x18\x02 \x01(\x0b\x32\x16.leptond.v1.Truncation\x12\x13\n\x0bprompt_name\x18\x03 \x01(\t\x12\x0e\n\x06prompt\x18\x04 \x01(\t\x12\x17\n\ndimensions\x18\x05 \x01(\rH\x01\x88\x01\x01\x12-\n\x0c\x65lement_type\x18\x06 \x01(\x0e\x32\x17.leptond.v1.ElementType\x12$\n\x07pooling\x18\x07 \x01(\x0e\x32\x13.leptond.v1.Pooling\x12\'\n\x04\x66orm\x18\x08 \x01(\x0e\x32\x19.leptond.v1.EmbeddingFormB\x0c\n\n_normalizeB\r\n\x0b_dimensions\"\xe7\x02\n\x0e\x45mbeddingBatch\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12-\n\x0c\x65lement_type\x18\x02 \x01(\x0e\x32\x17.leptond.v1.ElementType\x12\x12\n\ndimensions\x18\x03 \x01(\r\x12\x13\n\x0bnum_vectors\x18\x04 \x01(\r\x12\x18\n\x10vectors_per_text\x18\x05 \x03(\r\x12\x0e\n\x06scales\x18\x06 \x03(\x02\x12(\n\x06sparse\x18\x07 \x03(\x0b\x32\x18.leptond.v1.SparseVector\x12\x12\n\nnum_tokens\x18\x08 \x03(\r\x12\x18\n\x10truncated_tokens\x18\t \x03(\r\x12$\n\x07pooling\x18\n \x01(\x0e\x32\x13.leptond.v1.Pooling\x12\x12\n\nnormalized\x18\x0b \x01(\x08\x12\x33\n\rshared_memory\x18\x0c \x01(\x0b\x32\x1c.leptond.v1.SharedMemorySpan\"/\n\x0cSparseVector\x12\x0f\n\x07indices\x18\x01 \x03(\r\x12\x0e\n\x06values\x18\x02 \x03(\x02\"\x8f\x02\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\x04\x12\x14\n\x0c\x61\x64\x61pter_name\x18\x03 \x01(\t\x12+\n\x07options\x18\x04 \x01(\x0b\x32\x1a.leptond.v1.RequestOptions\x12\r\n\x05texts\x18\x05 \x03(\t\x12\'\n\ttoken_ids\x18\x06 \x03(\x0b\x32\x14.leptond.v1.TokenIds\x12+\n\tembedding\x18\x07 \x01(\x0b\x32\x18.leptond.v1.EmbedOptions\x12\x31\n\x0b\x64\x65stination\x18\x08 \x01(\x0b\x32\x1c.leptond.v1.SharedMemorySpan\"g\n\rEmbedResponse\x12.\n\nembeddings\x18\x01 \x01(\x0b\x32\x1a.leptond.v1.EmbeddingBatch\x12&\n\x04info\x18\x02 \x01(\x0b\x32\x18.leptond.v1.ResponseInfo\"\x8b\x01\n\x12\x45mbedStreamRequest\x12+\n\x05setup\x18\x01 \x01(\x0b\x32\x1c.leptond.v1.EmbedStreamSetup\x12\x10\n\x08\x62\x61tch_id\x18\x02 \x01(\x04\x12\r\n\x05texts\x18\x03 \x03(\t\x12\'\n\ttoken_ids\x18\x04 \x03(\x0b\x32\x14.leptond.v1.TokenIds\"\xa8\x01\n\x10\x45mbedStreamSetup\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\x04\x12\x14\n\x0c\x61\x64\x61pter_name\x18\x03 \x01(\t\x12+\n\x07options\x18\x04 \x01(\x0b\x32\x1a.leptond.v1.RequestOptions\x12+\n\tembedding\x18\x05 \x01(\x0b\x32\x18.leptond.v1.EmbedOptions\"\xa7\x01\n\x13\x45mbedStreamResponse\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\x04\x12.\n\nembeddings\x18\x02 \x01(\x0b\x32\x1a.leptond.v1.EmbeddingBatch\x12&\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x16.leptond.v1.InputError\x12&\n\x04info\x18\x04 \x01(\x0b\x32\x18.leptond.v1.ResponseInfo*\x8f\x01\n\x0b\x45lementType\x12\x1c\n\x18\x45LEMENT_TYPE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45LEMENT_TYPE_FLOAT32\x10\x01\x12\x18\n\x14\x45LEMENT_TYPE_FLOAT16\x10\x02\x12\x15\n\x11\x45LEMENT_TYPE_INT8\x10\x03\x12\x17\n\x13\x45LEMENT_TYPE_BINARY\x10\x04*n\n\x07Pooling\x12\x17\n\x13POOLING_UNSPECIFIED\x10\x00\x12\x10\n\x0cPOOLING_MEAN\x10\x01\x12\x0f\n\x0bPOOLING_CLS\x10\x02\x12\x16\n\x12POOLING_LAST_TOKEN\x10\x03\x12\x0f\n\x0bPOOLING_MAX\x10\x04*\x85\x01\n\rEmbeddingForm\x12\x1e\n\x1a\x45MBEDDING_FORM_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45MBEDDING_FORM_DENSE\x10\x01\x12\x19\n\x15\x45MBEDDING_FORM_SPARSE\x10\x02\x12\x1f\n\x1b\x45MBEDDING_FORM_MULTI_VECTOR\x10\x03\x32\xa4\x01\n\x10\x45mbeddingService\x12<\n\x05\x45mbed\x12\x18.leptond.v1.EmbedRequest\x1a\x19.leptond.v1.EmbedResponse\x12R\n\x0b\x45mbedStream\x12\x1e.leptond.v1.EmbedStreamRequest\x1a\x1f.leptond.v1.EmbedStreamResponse(\x01\x30\x01\x42\x62\n\nleptond.v1B\x0e\x45mbeddingProtoP\x01Z\x14leptond/v1;leptondv1\xa2\x02\x03LPT\xaa\x02\nLeptond.V1\xca\x02\nLeptond\\V1\xea\x02\x0bLeptond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,30 +35,28 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'leptond.v1.embedding_pb2', 
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\nleptond.v1B\016EmbeddingProtoP\001Z\024leptond/v1;leptondv1\242\002\003LPT\252\002\nLeptond.V1\312\002\nLeptond\\V1\352\002\013Leptond::V1'
-  _globals['_ELEMENTTYPE']._serialized_start=1765
-  _globals['_ELEMENTTYPE']._serialized_end=1908
-  _globals['_POOLING']._serialized_start=1910
-  _globals['_POOLING']._serialized_end=2020
-  _globals['_EMBEDDINGFORM']._serialized_start=2023
-  _globals['_EMBEDDINGFORM']._serialized_end=2156
-  _globals['_EMBEDOPTIONS']._serialized_start=125
-  _globals['_EMBEDOPTIONS']._serialized_end=424
-  _globals['_EMBEDDINGBATCH']._serialized_start=427
-  _globals['_EMBEDDINGBATCH']._serialized_end=786
-  _globals['_SPARSEVECTOR']._serialized_start=788
-  _globals['_SPARSEVECTOR']._serialized_end=835
-  _globals['_EMBEDREQUEST']._serialized_start=838
-  _globals['_EMBEDREQUEST']._serialized_end=1109
-  _globals['_EMBEDRESPONSE']._serialized_start=1111
-  _globals['_EMBEDRESPONSE']._serialized_end=1214
-  _globals['_EMBEDSTREAMREQUEST']._serialized_start=1217
-  _globals['_EMBEDSTREAMREQUEST']._serialized_end=1356
-  _globals['_EMBEDSTREAMSETUP']._serialized_start=1359
-  _globals['_EMBEDSTREAMSETUP']._serialized_end=1527
-  _globals['_EMBEDSTREAMRESPONSE']._serialized_start=1530
-  _globals['_EMBEDSTREAMRESPONSE']._serialized_end=1697
-  _globals['_INPUTERROR']._serialized_start=1699
-  _globals['_INPUTERROR']._serialized_end=1762
-  _globals['_EMBEDDINGSERVICE']._serialized_start=2159
-  _globals['_EMBEDDINGSERVICE']._serialized_end=2323
+  _globals['_ELEMENTTYPE']._serialized_start=1705
+  _globals['_ELEMENTTYPE']._serialized_end=1848
+  _globals['_POOLING']._serialized_start=1850
+  _globals['_POOLING']._serialized_end=1960
+  _globals['_EMBEDDINGFORM']._serialized_start=1963
+  _globals['_EMBEDDINGFORM']._serialized_end=2096
+  _globals['_EMBEDOPTIONS']._serialized_start=130
+  _globals['_EMBEDOPTIONS']._serialized_end=429
+  _globals['_EMBEDDINGBATCH']._serialized_start=432
+  _globals['_EMBEDDINGBATCH']._serialized_end=791
+  _globals['_SPARSEVECTOR']._serialized_start=793
+  _globals['_SPARSEVECTOR']._serialized_end=840
+  _globals['_EMBEDREQUEST']._serialized_start=843
+  _globals['_EMBEDREQUEST']._serialized_end=1114
+  _globals['_EMBEDRESPONSE']._serialized_start=1116
+  _globals['_EMBEDRESPONSE']._serialized_end=1219
+  _globals['_EMBEDSTREAMREQUEST']._serialized_start=1222
+  _globals['_EMBEDSTREAMREQUEST']._serialized_end=1361
+  _globals['_EMBEDSTREAMSETUP']._serialized_start=1364
+  _globals['_EMBEDSTREAMSETUP']._serialized_end=1532
+  _globals['_EMBEDSTREAMRESPONSE']._serialized_start=1535
+  _globals['_EMBEDSTREAMRESPONSE']._serialized_end=1702
+  _globals['_EMBEDDINGSERVICE']._serialized_start=2099
+  _globals['_EMBEDDINGSERVICE']._serialized_end=2263
 # @@protoc_insertion_point(module_scope)

@@ -8,8 +8,8 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
-from google.rpc import status_pb2 as _status_pb2
 from leptond.v1 import common_pb2 as _common_pb2
+from leptond.v1 import input_error_pb2 as _input_error_pb2
 from leptond.v1 import shared_memory_pb2 as _shared_memory_pb2
 import builtins as _builtins
 import sys
@@ -136,10 +136,10 @@ class EmbedOptions(_message.Message):
     """Scales each vector to length 1. Unset: as the model's own files say."""
     prompt_name: _builtins.str
     """A prompt that the model's files define by this name, for example "query", is put before each
-    text. Unset: the model's default prompt, if it has one.
+    text. Not with token_ids. Unset: the model's default prompt, if it has one.
     """
     prompt: _builtins.str
-    """A prompt that is put before each text as it is. Excludes prompt_name."""
+    """A prompt that is put before each text as it is. Excludes prompt_name and token_ids."""
     dimensions: _builtins.int
     """The first so many numbers of each vector are kept, before it is normalised; at least 1. For
     models trained for it. Unset: all.
@@ -482,7 +482,7 @@ class EmbedStreamResponse(_message.Message):
         """One entry per text of the batch, in their order. That of a text that failed is all zeros."""
 
     @_builtins.property
-    def errors(self) -> _containers.RepeatedCompositeFieldContainer[Global___InputError]:
+    def errors(self) -> _containers.RepeatedCompositeFieldContainer[_input_error_pb2.InputError]:
         """Texts of the batch that failed. Empty when all is well."""
 
     @_builtins.property
@@ -496,7 +496,7 @@ class EmbedStreamResponse(_message.Message):
         *,
         batch_id: _builtins.int = ...,
         embeddings: Global___EmbeddingBatch | None = ...,
-        errors: _abc.Iterable[Global___InputError] | None = ...,
+        errors: _abc.Iterable[_input_error_pb2.InputError] | None = ...,
         info: _common_pb2.ResponseInfo | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["embeddings", b"embeddings", "info", b"info"]  # noqa: Y015
@@ -506,31 +506,3 @@ class EmbedStreamResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EmbedStreamResponse: _TypeAlias = EmbedStreamResponse  # noqa: Y015
-
-@_typing.final
-class InputError(_message.Message):
-    """Why one of several inputs failed."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    INDEX_FIELD_NUMBER: _builtins.int
-    STATUS_FIELD_NUMBER: _builtins.int
-    index: _builtins.int
-    """Which input of its batch, from 0."""
-    @_builtins.property
-    def status(self) -> _status_pb2.Status:
-        """What a call with this input alone would have ended with."""
-
-    def __init__(
-        self,
-        *,
-        index: _builtins.int = ...,
-        status: _status_pb2.Status | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "status", b"status"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___InputError: _TypeAlias = InputError  # noqa: Y015

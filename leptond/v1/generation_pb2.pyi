@@ -34,6 +34,8 @@ class GenerationInput(_message.Message):
     ADD_SPECIAL_TOKENS_FIELD_NUMBER: _builtins.int
     TRUNCATION_FIELD_NUMBER: _builtins.int
     SUFFIX_FIELD_NUMBER: _builtins.int
+    TARGET_PREFIX_FIELD_NUMBER: _builtins.int
+    MEDIA_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """As text."""
     parse_special: _builtins.bool
@@ -48,6 +50,8 @@ class GenerationInput(_message.Message):
     """The text that follows the gap, for models that fill one between prompt and suffix. Unset: no
     gap is filled.
     """
+    target_prefix: _builtins.str
+    """What the decoder of an encoder-decoder model begins with. Not part of the answer's text."""
     @_builtins.property
     def token_ids(self) -> _common_pb2.TokenIds:
         """As tokens, taken exactly as they are."""
@@ -55,6 +59,12 @@ class GenerationInput(_message.Message):
     @_builtins.property
     def truncation(self) -> _common_pb2.Truncation:
         """Permission to cut a prompt that is too long."""
+
+    @_builtins.property
+    def media(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.ContentPart]:
+        """Pictures and sounds that placeholders in the prompt stand for, in their order. Only image and
+        audio.
+        """
 
     def __init__(
         self,
@@ -65,10 +75,12 @@ class GenerationInput(_message.Message):
         add_special_tokens: _builtins.bool | None = ...,
         truncation: _common_pb2.Truncation | None = ...,
         suffix: _builtins.str = ...,
+        target_prefix: _builtins.str = ...,
+        media: _abc.Iterable[_message_pb2.ContentPart] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_add_special_tokens", b"_add_special_tokens", "_parse_special", b"_parse_special", "add_special_tokens", b"add_special_tokens", "parse_special", b"parse_special", "prompt", b"prompt", "text", b"text", "token_ids", b"token_ids", "truncation", b"truncation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_add_special_tokens", b"_add_special_tokens", "_parse_special", b"_parse_special", "add_special_tokens", b"add_special_tokens", "parse_special", b"parse_special", "prompt", b"prompt", "suffix", b"suffix", "text", b"text", "token_ids", b"token_ids", "truncation", b"truncation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_add_special_tokens", b"_add_special_tokens", "_parse_special", b"_parse_special", "add_special_tokens", b"add_special_tokens", "media", b"media", "parse_special", b"parse_special", "prompt", b"prompt", "suffix", b"suffix", "target_prefix", b"target_prefix", "text", b"text", "token_ids", b"token_ids", "truncation", b"truncation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__add_special_tokens: _TypeAlias = _typing.Literal["add_special_tokens"]  # noqa: Y015
     _WhichOneofArgType__add_special_tokens: _TypeAlias = _typing.Literal["_add_special_tokens", b"_add_special_tokens"]  # noqa: Y015
@@ -140,7 +152,7 @@ Global___OutputOptions: _TypeAlias = OutputOptions  # noqa: Y015
 
 @_typing.final
 class StreamOptions(_message.Message):
-    """How a stream is delivered. The first token always leaves at once. While the reader keeps up a
+    """How a stream is delivered. The first token always leaves at once. While the reader keeps up, a
     message holds the tokens of one step; tokens that a slow reader keeps waiting are sent together.
     """
 
@@ -150,10 +162,13 @@ class StreamOptions(_message.Message):
     STREAM_INTERVAL_MS_FIELD_NUMBER: _builtins.int
     RESUME_OFFSETS_FIELD_NUMBER: _builtins.int
     stream_interval_tokens: _builtins.int
-    """Tokens of one choice are sent together until there are this many. Unset, or 0: not waited for."""
+    """After the first, tokens of one choice are gathered until there are this many. 0, or 1: not
+    gathered. Unset: as configured, ordinarily not.
+    """
     stream_interval_ms: _builtins.int
-    """Tokens of one choice are sent together until this many milliseconds have passed. With
-    stream_interval_tokens too, whichever comes first. Unset, or 0: not waited for.
+    """After the first, tokens of one choice are gathered until this many milliseconds have passed
+    since its last message. With stream_interval_tokens too, whichever comes first. 0: not gathered.
+    Unset: as configured, ordinarily not.
     """
     @_builtins.property
     def resume_offsets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:

@@ -109,6 +109,7 @@ class LoadModelRequest(_message.Message):
     PIN_FIELD_NUMBER: _builtins.int
     DEVICE_FIELD_NUMBER: _builtins.int
     RELOAD_FIELD_NUMBER: _builtins.int
+    IDLE_UNLOAD_MS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model, as "model" or "model:variant"."""
     model_version: _builtins.int
@@ -121,6 +122,10 @@ class LoadModelRequest(_message.Message):
     """Loads it anew even if it is loaded: the new one takes over when it is ready, and the old one
     stays if the new one fails.
     """
+    idle_unload_ms: _builtins.int
+    """It is unloaded when it was not used for so many milliseconds. Excludes pin. Unset: as
+    configured.
+    """
     def __init__(
         self,
         *,
@@ -129,12 +134,15 @@ class LoadModelRequest(_message.Message):
         pin: _builtins.bool = ...,
         device: _builtins.str = ...,
         reload: _builtins.bool = ...,
+        idle_unload_ms: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_idle_unload_ms", b"_idle_unload_ms", "idle_unload_ms", b"idle_unload_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "model", b"model", "model_version", b"model_version", "pin", b"pin", "reload", b"reload"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_idle_unload_ms", b"_idle_unload_ms", "device", b"device", "idle_unload_ms", b"idle_unload_ms", "model", b"model", "model_version", b"model_version", "pin", b"pin", "reload", b"reload"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__idle_unload_ms: _TypeAlias = _typing.Literal["idle_unload_ms"]  # noqa: Y015
+    _WhichOneofArgType__idle_unload_ms: _TypeAlias = _typing.Literal["_idle_unload_ms", b"_idle_unload_ms"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__idle_unload_ms) -> _WhichOneofReturnType__idle_unload_ms | None: ...
 
 Global___LoadModelRequest: _TypeAlias = LoadModelRequest  # noqa: Y015
 

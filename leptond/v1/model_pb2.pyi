@@ -192,7 +192,11 @@ class ModelVariant(_message.Message):
     DISK_BYTES_FIELD_NUMBER: _builtins.int
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     IS_PINNED_FIELD_NUMBER: _builtins.int
-    FALLBACK_REASON_FIELD_NUMBER: _builtins.int
+    SUBSTITUTE_FIELD_NUMBER: _builtins.int
+    SUBSTITUTE_REASON_FIELD_NUMBER: _builtins.int
+    NUM_PARAMETERS_FIELD_NUMBER: _builtins.int
+    PERPLEXITY_FIELD_NUMBER: _builtins.int
+    SOURCE_PERPLEXITY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """As "model:variant", the name that requests use."""
     version: _builtins.int
@@ -219,10 +223,20 @@ class ModelVariant(_message.Message):
     """Bytes of memory that it holds while loaded, or is expected to need."""
     is_pinned: _builtins.bool
     """Whether it stays loaded until it is unloaded by name."""
-    fallback_reason: _builtins.str
-    """Why this variant answers with another's numbers on this machine, for example for want of an
-    instruction set that its quality was checked on. Unset: it does not.
+    substitute: _builtins.str
+    """The variant that answers in its place on this machine, as "model:variant", for example because
+    its quality was never checked on these instruction sets. Unset: it answers itself.
     """
+    substitute_reason: _builtins.str
+    """Why another answers in its place."""
+    num_parameters: _builtins.int
+    """How many numbers its weights are. 0: not known."""
+    perplexity: _builtins.float
+    """Its perplexity on the daemon's own evaluation text, measured when it was imported. Unset: not
+    measured.
+    """
+    source_perplexity: _builtins.float
+    """That of the weights that it was made from. Unset: not measured."""
     @_builtins.property
     def capabilities(self) -> Global___ModelCapabilities:
         """What can be asked of it."""
@@ -244,13 +258,24 @@ class ModelVariant(_message.Message):
         disk_bytes: _builtins.int = ...,
         memory_bytes: _builtins.int = ...,
         is_pinned: _builtins.bool = ...,
-        fallback_reason: _builtins.str = ...,
+        substitute: _builtins.str = ...,
+        substitute_reason: _builtins.str = ...,
+        num_parameters: _builtins.int = ...,
+        perplexity: _builtins.float | None = ...,
+        source_perplexity: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_perplexity", b"_perplexity", "_source_perplexity", b"_source_perplexity", "capabilities", b"capabilities", "perplexity", b"perplexity", "source_perplexity", b"source_perplexity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "backend", b"backend", "capabilities", b"capabilities", "device", b"device", "disk_bytes", b"disk_bytes", "fallback_reason", b"fallback_reason", "is_default", b"is_default", "is_pinned", b"is_pinned", "memory_bytes", b"memory_bytes", "name", b"name", "precision", b"precision", "quantization", b"quantization", "state", b"state", "state_reason", b"state_reason", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_perplexity", b"_perplexity", "_source_perplexity", b"_source_perplexity", "architecture", b"architecture", "backend", b"backend", "capabilities", b"capabilities", "device", b"device", "disk_bytes", b"disk_bytes", "is_default", b"is_default", "is_pinned", b"is_pinned", "memory_bytes", b"memory_bytes", "name", b"name", "num_parameters", b"num_parameters", "perplexity", b"perplexity", "precision", b"precision", "quantization", b"quantization", "source_perplexity", b"source_perplexity", "state", b"state", "state_reason", b"state_reason", "substitute", b"substitute", "substitute_reason", b"substitute_reason", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__perplexity: _TypeAlias = _typing.Literal["perplexity"]  # noqa: Y015
+    _WhichOneofArgType__perplexity: _TypeAlias = _typing.Literal["_perplexity", b"_perplexity"]  # noqa: Y015
+    _WhichOneofReturnType__source_perplexity: _TypeAlias = _typing.Literal["source_perplexity"]  # noqa: Y015
+    _WhichOneofArgType__source_perplexity: _TypeAlias = _typing.Literal["_source_perplexity", b"_source_perplexity"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__perplexity) -> _WhichOneofReturnType__perplexity | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__source_perplexity) -> _WhichOneofReturnType__source_perplexity | None: ...
 
 Global___ModelVariant: _TypeAlias = ModelVariant  # noqa: Y015
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19leptond/v1/sampling.proto\x12\nleptond.v1\"\xa7\x06\n\x0eSamplingParams\x12\x18\n\x0btemperature\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05top_p\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05top_k\x18\x03 \x01(\rH\x02\x88\x01\x01\x12\x12\n\x05min_p\x18\x04 \x01(\x01H\x03\x88\x01\x01\x12\x11\n\x04seed\x18\x05 \x01(\x04H\x04\x88\x01\x01\x12\x17\n\nmax_tokens\x18\x06 \x01(\rH\x05\x88\x01\x01\x12\x17\n\nmin_tokens\x18\x07 \x01(\rH\x06\x88\x01\x01\x12\x1f\n\x12repetition_penalty\x18\x08 \x01(\x01H\x07\x88\x01\x01\x12\x1e\n\x11\x66requency_penalty\x18\t \x01(\x01H\x08\x88\x01\x01\x12\x1d\n\x10presence_penalty\x18\n \x01(\x01H\t\x88\x01\x01\x12=\n\nlogit_bias\x18\x0b \x03(\x0b\x32).leptond.v1.SamplingParams.LogitBiasEntry\x12\x0c\n\x04stop\x18\x0c \x03(\t\x12\x16\n\x0estop_token_ids\x18\r \x03(\r\x12\x12\n\nignore_eos\x18\x0e \x01(\x08\x12\x18\n\x0bnum_choices\x18\x0f \x01(\rH\n\x88\x01\x01\x12\x19\n\x11\x61llowed_token_ids\x18\x10 \x03(\r\x12*\n\nconstraint\x18\x11 \x01(\x0b\x32\x16.leptond.v1.Constraint\x12!\n\x14no_repeat_ngram_size\x18\x12 \x01(\rH\x0b\x88\x01\x01\x12+\n\x0b\x62\x65\x61m_search\x18\x13 \x01(\x0b\x32\x16.leptond.v1.BeamSearch\x1a\x30\n\x0eLogitBiasEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x08\n\x06_top_kB\x08\n\x06_min_pB\x07\n\x05_seedB\r\n\x0b_max_tokensB\r\n\x0b_min_tokensB\x15\n\x13_repetition_penaltyB\x14\n\x12_frequency_penaltyB\x13\n\x11_presence_penaltyB\x0e\n\x0c_num_choicesB\x17\n\x15_no_repeat_ngram_size\"s\n\nBeamSearch\x12\x11\n\tbeam_size\x18\x01 \x01(\r\x12\x1b\n\x0elength_penalty\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x15\n\x08patience\x18\x03 \x01(\x01H\x01\x88\x01\x01\x42\x11\n\x0f_length_penaltyB\x0b\n\t_patience\"\x9e\x01\n\nConstraint\x12\x15\n\x0bjson_schema\x18\x01 \x01(\tH\x00\x12\x0f\n\x05regex\x18\x02 \x01(\tH\x00\x12.\n\x06\x63hoice\x18\x03 \x01(\x0b\x32\x1c.leptond.v1.ChoiceConstraintH\x00\x12\x30\n\x07grammar\x18\x04 \x01(\x0b\x32\x1d.leptond.v1.GrammarConstraintH\x00\x42\x06\n\x04kind\"#\n\x10\x43hoiceConstraint\x12\x0f\n\x07options\x18\x01 \x03(\t\"O\n\x11GrammarConstraint\x12\x0f\n\x07grammar\x18\x01 \x01(\t\x12)\n\x06syntax\x18\x02 \x01(\x0e\x32\x19.leptond.v1.GrammarSyntax*a\n\rGrammarSyntax\x12\x1e\n\x1aGRAMMAR_SYNTAX_UNSPECIFIED\x10\x00\x12\x17\n\x13GRAMMAR_SYNTAX_LARK\x10\x01\x12\x17\n\x13GRAMMAR_SYNTAX_GBNF\x10\x02\x42\x61\n\nleptond.v1B\rSamplingProtoP\x01Z\x14leptond/v1;leptondv1\xa2\x02\x03LPT\xaa\x02\nLeptond.V1\xca\x02\nLeptond\\V1\xea\x02\x0bLeptond::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19leptond/v1/sampling.proto\x12\nleptond.v1\"\x93\x06\n\x0eSamplingParams\x12\x18\n\x0btemperature\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05top_p\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05top_k\x18\x03 \x01(\rH\x02\x88\x01\x01\x12\x12\n\x05min_p\x18\x04 \x01(\x01H\x03\x88\x01\x01\x12\x11\n\x04seed\x18\x05 \x01(\x04H\x04\x88\x01\x01\x12\x17\n\nmax_tokens\x18\x06 \x01(\rH\x05\x88\x01\x01\x12\x12\n\nmin_tokens\x18\x07 \x01(\r\x12\x1f\n\x12repetition_penalty\x18\x08 \x01(\x01H\x06\x88\x01\x01\x12\x1e\n\x11\x66requency_penalty\x18\t \x01(\x01H\x07\x88\x01\x01\x12\x1d\n\x10presence_penalty\x18\n \x01(\x01H\x08\x88\x01\x01\x12=\n\nlogit_bias\x18\x0b \x03(\x0b\x32).leptond.v1.SamplingParams.LogitBiasEntry\x12\x0c\n\x04stop\x18\x0c \x03(\t\x12\x16\n\x0estop_token_ids\x18\r \x03(\r\x12\x12\n\nignore_eos\x18\x0e \x01(\x08\x12\x18\n\x0bnum_choices\x18\x0f \x01(\rH\t\x88\x01\x01\x12\x19\n\x11\x61llowed_token_ids\x18\x10 \x03(\r\x12*\n\nconstraint\x18\x11 \x01(\x0b\x32\x16.leptond.v1.Constraint\x12!\n\x14no_repeat_ngram_size\x18\x12 \x01(\rH\n\x88\x01\x01\x12+\n\x0b\x62\x65\x61m_search\x18\x13 \x01(\x0b\x32\x16.leptond.v1.BeamSearch\x1a\x30\n\x0eLogitBiasEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x08\n\x06_top_kB\x08\n\x06_min_pB\x07\n\x05_seedB\r\n\x0b_max_tokensB\x15\n\x13_repetition_penaltyB\x14\n\x12_frequency_penaltyB\x13\n\x11_presence_penaltyB\x0e\n\x0c_num_choicesB\x17\n\x15_no_repeat_ngram_size\"s\n\nBeamSearch\x12\x11\n\tbeam_size\x18\x01 \x01(\r\x12\x1b\n\x0elength_penalty\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x15\n\x08patience\x18\x03 \x01(\x01H\x01\x88\x01\x01\x42\x11\n\x0f_length_penaltyB\x0b\n\t_patience\"\x9e\x01\n\nConstraint\x12\x15\n\x0bjson_schema\x18\x01 \x01(\tH\x00\x12\x0f\n\x05regex\x18\x02 \x01(\tH\x00\x12.\n\x06\x63hoice\x18\x03 \x01(\x0b\x32\x1c.leptond.v1.ChoiceConstraintH\x00\x12\x30\n\x07grammar\x18\x04 \x01(\x0b\x32\x1d.leptond.v1.GrammarConstraintH\x00\x42\x06\n\x04kind\"#\n\x10\x43hoiceConstraint\x12\x0f\n\x07options\x18\x01 \x03(\t\"O\n\x11GrammarConstraint\x12\x0f\n\x07grammar\x18\x01 \x01(\t\x12)\n\x06syntax\x18\x02 \x01(\x0e\x32\x19.leptond.v1.GrammarSyntax*a\n\rGrammarSyntax\x12\x1e\n\x1aGRAMMAR_SYNTAX_UNSPECIFIED\x10\x00\x12\x17\n\x13GRAMMAR_SYNTAX_LARK\x10\x01\x12\x17\n\x13GRAMMAR_SYNTAX_GBNF\x10\x02\x42\x61\n\nleptond.v1B\rSamplingProtoP\x01Z\x14leptond/v1;leptondv1\xa2\x02\x03LPT\xaa\x02\nLeptond.V1\xca\x02\nLeptond\\V1\xea\x02\x0bLeptond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,18 +34,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\nleptond.v1B\rSamplingProtoP\001Z\024leptond/v1;leptondv1\242\002\003LPT\252\002\nLeptond.V1\312\002\nLeptond\\V1\352\002\013Leptond::V1'
   _globals['_SAMPLINGPARAMS_LOGITBIASENTRY']._loaded_options = None
   _globals['_SAMPLINGPARAMS_LOGITBIASENTRY']._serialized_options = b'8\001'
-  _globals['_GRAMMARSYNTAX']._serialized_start=1247
-  _globals['_GRAMMARSYNTAX']._serialized_end=1344
+  _globals['_GRAMMARSYNTAX']._serialized_start=1227
+  _globals['_GRAMMARSYNTAX']._serialized_end=1324
   _globals['_SAMPLINGPARAMS']._serialized_start=42
-  _globals['_SAMPLINGPARAMS']._serialized_end=849
-  _globals['_SAMPLINGPARAMS_LOGITBIASENTRY']._serialized_start=609
-  _globals['_SAMPLINGPARAMS_LOGITBIASENTRY']._serialized_end=657
-  _globals['_BEAMSEARCH']._serialized_start=851
-  _globals['_BEAMSEARCH']._serialized_end=966
-  _globals['_CONSTRAINT']._serialized_start=969
-  _globals['_CONSTRAINT']._serialized_end=1127
-  _globals['_CHOICECONSTRAINT']._serialized_start=1129
-  _globals['_CHOICECONSTRAINT']._serialized_end=1164
-  _globals['_GRAMMARCONSTRAINT']._serialized_start=1166
-  _globals['_GRAMMARCONSTRAINT']._serialized_end=1245
+  _globals['_SAMPLINGPARAMS']._serialized_end=829
+  _globals['_SAMPLINGPARAMS_LOGITBIASENTRY']._serialized_start=604
+  _globals['_SAMPLINGPARAMS_LOGITBIASENTRY']._serialized_end=652
+  _globals['_BEAMSEARCH']._serialized_start=831
+  _globals['_BEAMSEARCH']._serialized_end=946
+  _globals['_CONSTRAINT']._serialized_start=949
+  _globals['_CONSTRAINT']._serialized_end=1107
+  _globals['_CHOICECONSTRAINT']._serialized_start=1109
+  _globals['_CHOICECONSTRAINT']._serialized_end=1144
+  _globals['_GRAMMARCONSTRAINT']._serialized_start=1146
+  _globals['_GRAMMARCONSTRAINT']._serialized_end=1225
 # @@protoc_insertion_point(module_scope)

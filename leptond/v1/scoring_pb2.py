@@ -28,7 +28,7 @@ from leptond.v1 import generation_pb2 as leptond_dot_v1_dot_generation__pb2
 from leptond.v1 import logprobs_pb2 as leptond_dot_v1_dot_logprobs__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18leptond/v1/scoring.proto\x12\nleptond.v1\x1a\x15leptond/v1/chat.proto\x1a\x17leptond/v1/common.proto\x1a\x1bleptond/v1/generation.proto\x1a\x19leptond/v1/logprobs.proto\"\xb2\x01\n\nScoreInput\x12-\n\x06prompt\x18\x01 \x01(\x0b\x32\x1b.leptond.v1.GenerationInputH\x00\x12%\n\x04\x63hat\x18\x02 \x01(\x0b\x32\x15.leptond.v1.ChatInputH\x00\x12\x0e\n\x04text\x18\x03 \x01(\tH\x01\x12)\n\ttoken_ids\x18\x04 \x01(\x0b\x32\x14.leptond.v1.TokenIdsH\x01\x42\t\n\x07\x63ontextB\x08\n\x06target\"\xe8\x01\n\x0cScoreRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\x04\x12\x14\n\x0c\x61\x64\x61pter_name\x18\x03 \x01(\t\x12+\n\x07options\x18\x04 \x01(\x0b\x32\x1a.leptond.v1.RequestOptions\x12&\n\x06inputs\x18\x05 \x03(\x0b\x32\x16.leptond.v1.ScoreInput\x12\x19\n\x0ctop_logprobs\x18\x06 \x01(\rH\x00\x88\x01\x01\x12\x1b\n\x13omit_token_logprobs\x18\x07 \x01(\x08\x42\x0f\n\r_top_logprobs\"X\n\x0bScoreResult\x12\x0f\n\x07logprob\x18\x01 \x01(\x01\x12\x12\n\nnum_tokens\x18\x02 \x01(\r\x12$\n\x06tokens\x18\x03 \x01(\x0b\x32\x14.leptond.v1.Logprobs\"a\n\rScoreResponse\x12(\n\x07results\x18\x01 \x03(\x0b\x32\x17.leptond.v1.ScoreResult\x12&\n\x04info\x18\x02 \x01(\x0b\x32\x18.leptond.v1.ResponseInfoB`\n\nleptond.v1B\x0cScoringProtoP\x01Z\x14leptond/v1;leptondv1\xa2\x02\x03LPT\xaa\x02\nLeptond.V1\xca\x02\nLeptond\\V1\xea\x02\x0bLeptond::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18leptond/v1/scoring.proto\x12\nleptond.v1\x1a\x15leptond/v1/chat.proto\x1a\x17leptond/v1/common.proto\x1a\x1bleptond/v1/generation.proto\x1a\x19leptond/v1/logprobs.proto\"\xb2\x01\n\nScoreInput\x12-\n\x06prompt\x18\x01 \x01(\x0b\x32\x1b.leptond.v1.GenerationInputH\x00\x12%\n\x04\x63hat\x18\x02 \x01(\x0b\x32\x15.leptond.v1.ChatInputH\x00\x12\x0e\n\x04text\x18\x03 \x01(\tH\x01\x12)\n\ttoken_ids\x18\x04 \x01(\x0b\x32\x14.leptond.v1.TokenIdsH\x01\x42\t\n\x07\x63ontextB\x08\n\x06target\"\xd2\x01\n\x0cScoreRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\x04\x12\x14\n\x0c\x61\x64\x61pter_name\x18\x03 \x01(\t\x12+\n\x07options\x18\x04 \x01(\x0b\x32\x1a.leptond.v1.RequestOptions\x12&\n\x06inputs\x18\x05 \x03(\x0b\x32\x16.leptond.v1.ScoreInput\x12\x14\n\x0ctop_logprobs\x18\x06 \x01(\r\x12\x1b\n\x13omit_token_logprobs\x18\x07 \x01(\x08\"X\n\x0bScoreResult\x12\x0f\n\x07logprob\x18\x01 \x01(\x01\x12\x12\n\nnum_tokens\x18\x02 \x01(\r\x12$\n\x06tokens\x18\x03 \x01(\x0b\x32\x14.leptond.v1.Logprobs\"a\n\rScoreResponse\x12(\n\x07results\x18\x01 \x03(\x0b\x32\x17.leptond.v1.ScoreResult\x12&\n\x04info\x18\x02 \x01(\x0b\x32\x18.leptond.v1.ResponseInfoB`\n\nleptond.v1B\x0cScoringProtoP\x01Z\x14leptond/v1;leptondv1\xa2\x02\x03LPT\xaa\x02\nLeptond.V1\xca\x02\nLeptond\\V1\xea\x02\x0bLeptond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,9 +39,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SCOREINPUT']._serialized_start=145
   _globals['_SCOREINPUT']._serialized_end=323
   _globals['_SCOREREQUEST']._serialized_start=326
-  _globals['_SCOREREQUEST']._serialized_end=558
-  _globals['_SCORERESULT']._serialized_start=560
-  _globals['_SCORERESULT']._serialized_end=648
-  _globals['_SCORERESPONSE']._serialized_start=650
-  _globals['_SCORERESPONSE']._serialized_end=747
+  _globals['_SCOREREQUEST']._serialized_end=536
+  _globals['_SCORERESULT']._serialized_start=538
+  _globals['_SCORERESULT']._serialized_end=626
+  _globals['_SCORERESPONSE']._serialized_start=628
+  _globals['_SCORERESPONSE']._serialized_end=725
 # @@protoc_insertion_point(module_scope)

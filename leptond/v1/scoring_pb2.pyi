@@ -89,7 +89,7 @@ class ScoreRequest(_message.Message):
     adapter_name: _builtins.str
     """An adapter of the model to apply. Unset: none."""
     top_logprobs: _builtins.int
-    """Alternatives per token of the target. At most 20. Unset, or 0: none."""
+    """Alternatives per token of the target. At most 20. 0, or unset: none."""
     omit_token_logprobs: _builtins.bool
     """Only the sums are returned, no log-probabilities of tokens."""
     @_builtins.property
@@ -108,16 +108,14 @@ class ScoreRequest(_message.Message):
         adapter_name: _builtins.str = ...,
         options: _common_pb2.RequestOptions | None = ...,
         inputs: _abc.Iterable[Global___ScoreInput] | None = ...,
-        top_logprobs: _builtins.int | None = ...,
+        top_logprobs: _builtins.int = ...,
         omit_token_logprobs: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_top_logprobs", b"_top_logprobs", "options", b"options", "top_logprobs", b"top_logprobs"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_top_logprobs", b"_top_logprobs", "adapter_name", b"adapter_name", "inputs", b"inputs", "model", b"model", "model_version", b"model_version", "omit_token_logprobs", b"omit_token_logprobs", "options", b"options", "top_logprobs", b"top_logprobs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_name", b"adapter_name", "inputs", b"inputs", "model", b"model", "model_version", b"model_version", "omit_token_logprobs", b"omit_token_logprobs", "options", b"options", "top_logprobs", b"top_logprobs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__top_logprobs: _TypeAlias = _typing.Literal["top_logprobs"]  # noqa: Y015
-    _WhichOneofArgType__top_logprobs: _TypeAlias = _typing.Literal["_top_logprobs", b"_top_logprobs"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__top_logprobs) -> _WhichOneofReturnType__top_logprobs | None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ScoreRequest: _TypeAlias = ScoreRequest  # noqa: Y015
 

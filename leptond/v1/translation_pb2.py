@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from leptond.v1 import common_pb2 as leptond_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cleptond/v1/translation.proto\x12\nleptond.v1\x1a\x17leptond/v1/common.proto\"7\n\x10TranslationInput\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x15\n\rtarget_prefix\x18\x02 \x01(\t\"\x89\x03\n\x12TranslationOptions\x12\x16\n\tbeam_size\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x1d\n\x10num_alternatives\x18\x02 \x01(\rH\x01\x88\x01\x01\x12\x1b\n\x0elength_penalty\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x17\n\nmax_tokens\x18\x04 \x01(\rH\x03\x88\x01\x01\x12\x1f\n\x12repetition_penalty\x18\x05 \x01(\x01H\x04\x88\x01\x01\x12!\n\x14no_repeat_ngram_size\x18\x06 \x01(\rH\x05\x88\x01\x01\x12\x39\n\x12sentence_splitting\x18\x07 \x01(\x0e\x32\x1d.leptond.v1.SentenceSplitting\x12\x12\n\nalignments\x18\x08 \x01(\x08\x42\x0c\n\n_beam_sizeB\x13\n\x11_num_alternativesB\x11\n\x0f_length_penaltyB\r\n\x0b_max_tokensB\x15\n\x13_repetition_penaltyB\x17\n\x15_no_repeat_ngram_size\"\x90\x02\n\x10TranslateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\x04\x12\x14\n\x0c\x61\x64\x61pter_name\x18\x03 \x01(\t\x12+\n\x07options\x18\x04 \x01(\x0b\x32\x1a.leptond.v1.RequestOptions\x12,\n\x06inputs\x18\x05 \x03(\x0b\x32\x1c.leptond.v1.TranslationInput\x12\x17\n\x0fsource_language\x18\x06 \x01(\t\x12\x17\n\x0ftarget_language\x18\x07 \x01(\t\x12\x33\n\x0btranslation\x18\x08 \x01(\x0b\x32\x1e.leptond.v1.TranslationOptions\"N\n\x0bTranslation\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x31\n\tsentences\x18\x02 \x03(\x0b\x32\x1e.leptond.v1.TranslatedSentence\"t\n\x12TranslatedSentence\x12\x12\n\nstart_byte\x18\x01 \x01(\r\x12\x10\n\x08\x65nd_byte\x18\x02 \x01(\r\x12\x38\n\x0c\x61lternatives\x18\x03 \x03(\x0b\x32\".leptond.v1.TranslationAlternative\"\xa9\x01\n\x16TranslationAlternative\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\x12\r\n\x05score\x18\x03 \x01(\x02\x12/\n\rfinish_reason\x18\x04 \x01(\x0e\x32\x18.leptond.v1.FinishReason\x12.\n\nalignments\x18\x05 \x03(\x0b\x32\x1a.leptond.v1.TokenAlignment\"<\n\x0eTokenAlignment\x12\x14\n\x0ctarget_token\x18\x01 \x01(\r\x12\x14\n\x0csource_token\x18\x02 \x01(\r\"\x9c\x01\n\x11TranslateResponse\x12-\n\x0ctranslations\x18\x01 \x03(\x0b\x32\x17.leptond.v1.Translation\x12\x17\n\x0fsource_language\x18\x02 \x01(\t\x12\x17\n\x0ftarget_language\x18\x03 \x01(\t\x12&\n\x04info\x18\x04 \x01(\x0b\x32\x18.leptond.v1.ResponseInfo\"\x96\x02\n\x16TranslateStreamRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\x04\x12\x14\n\x0c\x61\x64\x61pter_name\x18\x03 \x01(\t\x12+\n\x07options\x18\x04 \x01(\x0b\x32\x1a.leptond.v1.RequestOptions\x12,\n\x06inputs\x18\x05 \x03(\x0b\x32\x1c.leptond.v1.TranslationInput\x12\x17\n\x0fsource_language\x18\x06 \x01(\t\x12\x17\n\x0ftarget_language\x18\x07 \x01(\t\x12\x33\n\x0btranslation\x18\x08 \x01(\x0b\x32\x1e.leptond.v1.TranslationOptions\"\xbf\x01\n\x17TranslateStreamResponse\x12\x13\n\x0binput_index\x18\x01 \x01(\r\x12\x16\n\x0esentence_index\x18\x02 \x01(\r\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x30\n\x08sentence\x18\x04 \x01(\x0b\x32\x1e.leptond.v1.TranslatedSentence\x12\x0f\n\x07is_last\x18\x05 \x01(\x08\x12&\n\x04info\x18\x06 \x01(\x0b\x32\x18.leptond.v1.ResponseInfo*\x96\x01\n\x11SentenceSplitting\x12\"\n\x1eSENTENCE_SPLITTING_UNSPECIFIED\x10\x00\x12 \n\x1cSENTENCE_SPLITTING_WHEN_LONG\x10\x01\x12\x1d\n\x19SENTENCE_SPLITTING_ALWAYS\x10\x02\x12\x1c\n\x18SENTENCE_SPLITTING_NEVER\x10\x03\x32\xbc\x01\n\x12TranslationService\x12H\n\tTranslate\x12\x1c.leptond.v1.TranslateRequest\x1a\x1d.leptond.v1.TranslateResponse\x12\\\n\x0fTranslateStream\x12\".leptond.v1.TranslateStreamRequest\x1a#.leptond.v1.TranslateStreamResponse0\x01\x42\x64\n\nleptond.v1B\x10TranslationProtoP\x01Z\x14leptond/v1;leptondv1\xa2\x02\x03LPT\xaa\x02\nLeptond.V1\xca\x02\nLeptond\\V1\xea\x02\x0bLeptond::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cleptond/v1/translation.proto\x12\nleptond.v1\x1a\x17leptond/v1/common.proto\"7\n\x10TranslationInput\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x15\n\rtarget_prefix\x18\x02 \x01(\t\"\xfa\x03\n\x12TranslationOptions\x12\x16\n\tbeam_size\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x1d\n\x10num_alternatives\x18\x02 \x01(\rH\x01\x88\x01\x01\x12\x1b\n\x0elength_penalty\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x17\n\nmax_tokens\x18\x04 \x01(\rH\x03\x88\x01\x01\x12\x1f\n\x12repetition_penalty\x18\x05 \x01(\x01H\x04\x88\x01\x01\x12!\n\x14no_repeat_ngram_size\x18\x06 \x01(\rH\x05\x88\x01\x01\x12\x39\n\x12sentence_splitting\x18\x07 \x01(\x0e\x32\x1d.leptond.v1.SentenceSplitting\x12\x12\n\nalignments\x18\x08 \x01(\x08\x12>\n\x08glossary\x18\t \x03(\x0b\x32,.leptond.v1.TranslationOptions.GlossaryEntry\x1a/\n\rGlossaryEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0c\n\n_beam_sizeB\x13\n\x11_num_alternativesB\x11\n\x0f_length_penaltyB\r\n\x0b_max_tokensB\x15\n\x13_repetition_penaltyB\x17\n\x15_no_repeat_ngram_size\"\x90\x02\n\x10TranslateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\x04\x12\x14\n\x0c\x61\x64\x61pter_name\x18\x03 \x01(\t\x12+\n\x07options\x18\x04 \x01(\x0b\x32\x1a.leptond.v1.RequestOptions\x12,\n\x06inputs\x18\x05 \x03(\x0b\x32\x1c.leptond.v1.TranslationInput\x12\x17\n\x0fsource_language\x18\x06 \x01(\t\x12\x17\n\x0ftarget_language\x18\x07 \x01(\t\x12\x33\n\x0btranslation\x18\x08 \x01(\x0b\x32\x1e.leptond.v1.TranslationOptions\"N\n\x0bTranslation\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x31\n\tsentences\x18\x02 \x03(\x0b\x32\x1e.leptond.v1.TranslatedSentence\"t\n\x12TranslatedSentence\x12\x12\n\nstart_byte\x18\x01 \x01(\r\x12\x10\n\x08\x65nd_byte\x18\x02 \x01(\r\x12\x38\n\x0c\x61lternatives\x18\x03 \x03(\x0b\x32\".leptond.v1.TranslationAlternative\"\xa9\x01\n\x16TranslationAlternative\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\x12\r\n\x05score\x18\x03 \x01(\x02\x12/\n\rfinish_reason\x18\x04 \x01(\x0e\x32\x18.leptond.v1.FinishReason\x12.\n\nalignments\x18\x05 \x03(\x0b\x32\x1a.leptond.v1.TokenAlignment\"<\n\x0eTokenAlignment\x12\x14\n\x0ctarget_token\x18\x01 \x01(\r\x12\x14\n\x0csource_token\x18\x02 \x01(\r\"\x9c\x01\n\x11TranslateResponse\x12-\n\x0ctranslations\x18\x01 \x03(\x0b\x32\x17.leptond.v1.Translation\x12\x17\n\x0fsource_language\x18\x02 \x01(\t\x12\x17\n\x0ftarget_language\x18\x03 \x01(\t\x12&\n\x04info\x18\x04 \x01(\x0b\x32\x18.leptond.v1.ResponseInfo\"\x96\x02\n\x16TranslateStreamRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\x04\x12\x14\n\x0c\x61\x64\x61pter_name\x18\x03 \x01(\t\x12+\n\x07options\x18\x04 \x01(\x0b\x32\x1a.leptond.v1.RequestOptions\x12,\n\x06inputs\x18\x05 \x03(\x0b\x32\x1c.leptond.v1.TranslationInput\x12\x17\n\x0fsource_language\x18\x06 \x01(\t\x12\x17\n\x0ftarget_language\x18\x07 \x01(\t\x12\x33\n\x0btranslation\x18\x08 \x01(\x0b\x32\x1e.leptond.v1.TranslationOptions\"\xbf\x01\n\x17TranslateStreamResponse\x12\x13\n\x0binput_index\x18\x01 \x01(\r\x12\x16\n\x0esentence_index\x18\x02 \x01(\r\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x30\n\x08sentence\x18\x04 \x01(\x0b\x32\x1e.leptond.v1.TranslatedSentence\x12\x0f\n\x07is_last\x18\x05 \x01(\x08\x12&\n\x04info\x18\x06 \x01(\x0b\x32\x18.leptond.v1.ResponseInfo*\x96\x01\n\x11SentenceSplitting\x12\"\n\x1eSENTENCE_SPLITTING_UNSPECIFIED\x10\x00\x12 \n\x1cSENTENCE_SPLITTING_WHEN_LONG\x10\x01\x12\x1d\n\x19SENTENCE_SPLITTING_ALWAYS\x10\x02\x12\x1c\n\x18SENTENCE_SPLITTING_NEVER\x10\x03\x32\xbc\x01\n\x12TranslationService\x12H\n\tTranslate\x12\x1c.leptond.v1.TranslateRequest\x1a\x1d.leptond.v1.TranslateResponse\x12\\\n\x0fTranslateStream\x12\".leptond.v1.TranslateStreamRequest\x1a#.leptond.v1.TranslateStreamResponse0\x01\x42\x64\n\nleptond.v1B\x10TranslationProtoP\x01Z\x14leptond/v1;leptondv1\xa2\x02\x03LPT\xaa\x02\nLeptond.V1\xca\x02\nLeptond\\V1\xea\x02\x0bLeptond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,28 +33,32 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'leptond.v1.translation_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\nleptond.v1B\020TranslationProtoP\001Z\024leptond/v1;leptondv1\242\002\003LPT\252\002\nLeptond.V1\312\002\nLeptond\\V1\352\002\013Leptond::V1'
-  _globals['_SENTENCESPLITTING']._serialized_start=1864
-  _globals['_SENTENCESPLITTING']._serialized_end=2014
+  _globals['_TRANSLATIONOPTIONS_GLOSSARYENTRY']._loaded_options = None
+  _globals['_TRANSLATIONOPTIONS_GLOSSARYENTRY']._serialized_options = b'8\001'
+  _globals['_SENTENCESPLITTING']._serialized_start=1977
+  _globals['_SENTENCESPLITTING']._serialized_end=2127
   _globals['_TRANSLATIONINPUT']._serialized_start=69
   _globals['_TRANSLATIONINPUT']._serialized_end=124
   _globals['_TRANSLATIONOPTIONS']._serialized_start=127
-  _globals['_TRANSLATIONOPTIONS']._serialized_end=520
-  _globals['_TRANSLATEREQUEST']._serialized_start=523
-  _globals['_TRANSLATEREQUEST']._serialized_end=795
-  _globals['_TRANSLATION']._serialized_start=797
-  _globals['_TRANSLATION']._serialized_end=875
-  _globals['_TRANSLATEDSENTENCE']._serialized_start=877
-  _globals['_TRANSLATEDSENTENCE']._serialized_end=993
-  _globals['_TRANSLATIONALTERNATIVE']._serialized_start=996
-  _globals['_TRANSLATIONALTERNATIVE']._serialized_end=1165
-  _globals['_TOKENALIGNMENT']._serialized_start=1167
-  _globals['_TOKENALIGNMENT']._serialized_end=1227
-  _globals['_TRANSLATERESPONSE']._serialized_start=1230
-  _globals['_TRANSLATERESPONSE']._serialized_end=1386
-  _globals['_TRANSLATESTREAMREQUEST']._serialized_start=1389
-  _globals['_TRANSLATESTREAMREQUEST']._serialized_end=1667
-  _globals['_TRANSLATESTREAMRESPONSE']._serialized_start=1670
-  _globals['_TRANSLATESTREAMRESPONSE']._serialized_end=1861
-  _globals['_TRANSLATIONSERVICE']._serialized_start=2017
-  _globals['_TRANSLATIONSERVICE']._serialized_end=2205
+  _globals['_TRANSLATIONOPTIONS']._serialized_end=633
+  _globals['_TRANSLATIONOPTIONS_GLOSSARYENTRY']._serialized_start=469
+  _globals['_TRANSLATIONOPTIONS_GLOSSARYENTRY']._serialized_end=516
+  _globals['_TRANSLATEREQUEST']._serialized_start=636
+  _globals['_TRANSLATEREQUEST']._serialized_end=908
+  _globals['_TRANSLATION']._serialized_start=910
+  _globals['_TRANSLATION']._serialized_end=988
+  _globals['_TRANSLATEDSENTENCE']._serialized_start=990
+  _globals['_TRANSLATEDSENTENCE']._serialized_end=1106
+  _globals['_TRANSLATIONALTERNATIVE']._serialized_start=1109
+  _globals['_TRANSLATIONALTERNATIVE']._serialized_end=1278
+  _globals['_TOKENALIGNMENT']._serialized_start=1280
+  _globals['_TOKENALIGNMENT']._serialized_end=1340
+  _globals['_TRANSLATERESPONSE']._serialized_start=1343
+  _globals['_TRANSLATERESPONSE']._serialized_end=1499
+  _globals['_TRANSLATESTREAMREQUEST']._serialized_start=1502
+  _globals['_TRANSLATESTREAMREQUEST']._serialized_end=1780
+  _globals['_TRANSLATESTREAMRESPONSE']._serialized_start=1783
+  _globals['_TRANSLATESTREAMRESPONSE']._serialized_end=1974
+  _globals['_TRANSLATIONSERVICE']._serialized_start=2130
+  _globals['_TRANSLATIONSERVICE']._serialized_end=2318
 # @@protoc_insertion_point(module_scope)

@@ -82,6 +82,26 @@ class TranslationOptions(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class GlossaryEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     BEAM_SIZE_FIELD_NUMBER: _builtins.int
     NUM_ALTERNATIVES_FIELD_NUMBER: _builtins.int
     LENGTH_PENALTY_FIELD_NUMBER: _builtins.int
@@ -90,6 +110,7 @@ class TranslationOptions(_message.Message):
     NO_REPEAT_NGRAM_SIZE_FIELD_NUMBER: _builtins.int
     SENTENCE_SPLITTING_FIELD_NUMBER: _builtins.int
     ALIGNMENTS_FIELD_NUMBER: _builtins.int
+    GLOSSARY_FIELD_NUMBER: _builtins.int
     beam_size: _builtins.int
     """How many hypotheses beam search keeps; 1 is greedy. At least 1. Without a default of the
     model: 1.
@@ -114,6 +135,12 @@ class TranslationOptions(_message.Message):
     """How texts are cut into sentences. Unset: texts longer than the model can take are split."""
     alignments: _builtins.bool
     """TranslationAlternative.alignments are returned."""
+    @_builtins.property
+    def glossary(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Terms of the source and what each must become. Refused where that cannot be promised. Empty:
+        none.
+        """
+
     def __init__(
         self,
         *,
@@ -125,10 +152,11 @@ class TranslationOptions(_message.Message):
         no_repeat_ngram_size: _builtins.int | None = ...,
         sentence_splitting: Global___SentenceSplitting.ValueType = ...,
         alignments: _builtins.bool = ...,
+        glossary: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_beam_size", b"_beam_size", "_length_penalty", b"_length_penalty", "_max_tokens", b"_max_tokens", "_no_repeat_ngram_size", b"_no_repeat_ngram_size", "_num_alternatives", b"_num_alternatives", "_repetition_penalty", b"_repetition_penalty", "beam_size", b"beam_size", "length_penalty", b"length_penalty", "max_tokens", b"max_tokens", "no_repeat_ngram_size", b"no_repeat_ngram_size", "num_alternatives", b"num_alternatives", "repetition_penalty", b"repetition_penalty"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_beam_size", b"_beam_size", "_length_penalty", b"_length_penalty", "_max_tokens", b"_max_tokens", "_no_repeat_ngram_size", b"_no_repeat_ngram_size", "_num_alternatives", b"_num_alternatives", "_repetition_penalty", b"_repetition_penalty", "alignments", b"alignments", "beam_size", b"beam_size", "length_penalty", b"length_penalty", "max_tokens", b"max_tokens", "no_repeat_ngram_size", b"no_repeat_ngram_size", "num_alternatives", b"num_alternatives", "repetition_penalty", b"repetition_penalty", "sentence_splitting", b"sentence_splitting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_beam_size", b"_beam_size", "_length_penalty", b"_length_penalty", "_max_tokens", b"_max_tokens", "_no_repeat_ngram_size", b"_no_repeat_ngram_size", "_num_alternatives", b"_num_alternatives", "_repetition_penalty", b"_repetition_penalty", "alignments", b"alignments", "beam_size", b"beam_size", "glossary", b"glossary", "length_penalty", b"length_penalty", "max_tokens", b"max_tokens", "no_repeat_ngram_size", b"no_repeat_ngram_size", "num_alternatives", b"num_alternatives", "repetition_penalty", b"repetition_penalty", "sentence_splitting", b"sentence_splitting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__beam_size: _TypeAlias = _typing.Literal["beam_size"]  # noqa: Y015
     _WhichOneofArgType__beam_size: _TypeAlias = _typing.Literal["_beam_size", b"_beam_size"]  # noqa: Y015
@@ -443,7 +471,9 @@ Global___TranslateStreamRequest: _TypeAlias = TranslateStreamRequest  # noqa: Y0
 
 @_typing.final
 class TranslateStreamResponse(_message.Message):
-    """A finished sentence."""
+    """A piece of the translation of one input: up to the end of a sentence, or, where the model writes
+    without looking back, a part of one.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -460,10 +490,10 @@ class TranslateStreamResponse(_message.Message):
     text: _builtins.str
     """What is appended to the translation of the input, the white space between sentences included."""
     is_last: _builtins.bool
-    """This is the last sentence of the input."""
+    """This is the last piece of the input."""
     @_builtins.property
     def sentence(self) -> Global___TranslatedSentence:
-        """The sentence."""
+        """The whole sentence. In its last piece only."""
 
     @_builtins.property
     def info(self) -> _common_pb2.ResponseInfo:

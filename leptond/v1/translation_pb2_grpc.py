@@ -59,7 +59,7 @@ class TranslationServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def TranslateStream(self, request, context):
-        """Translates texts and sends sentences as they are finished.
+        """Translates texts and sends the translation as it is made, sentence by sentence.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
