@@ -1,8 +1,8 @@
 """The texts of the `leptond.v1` protos and of every file that they need, for other languages.
 
-Called by `leptond protos`. The files under `leptond/v1` ship with this package; those of
-`google/rpc` come from googleapis-common-protos, which grpcio-status brings. Files of
-`google/protobuf` are not written: every protoc, buf and protobuf library brings its own.
+Called by `leptond protos`. Our own files ship inside this package, and lie in `protos/` of a
+checkout; those of `google/rpc` come from googleapis-common-protos, which grpcio-status brings. Files
+of `google/protobuf` are not written: every protoc, buf and protobuf library brings its own.
 """
 
 from __future__ import annotations
@@ -29,13 +29,17 @@ def write_protos(directory: Path) -> list[Path]:
     Raises:
         OSError: a file cannot be written.
     """
-    own = resources.files("leptond.v1") / "protos"
     google = resources.files("google.rpc")
     written = [
-        *(_copy(file, directory / "leptond/v1") for file in own.iterdir()),
+        *(_copy(file, directory / "leptond/v1") for file in _own_protos().iterdir()),
         *(_copy(google / name, directory / "google/rpc") for name in _GOOGLE_RPC),
     ]
     return sorted(written)
+
+
+def _own_protos() -> Traversable:
+    shipped = resources.files("leptond.v1") / "protos"
+    return shipped if shipped.is_dir() else Path(__file__).parents[2] / "protos/leptond/v1"
 
 
 def _copy(source: Traversable, directory: Path) -> Path:
