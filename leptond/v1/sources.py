@@ -1,8 +1,8 @@
 """The texts of the `leptond.v1` protos and of every file that they need, for other languages.
 
-Called by `leptond protos`. Our own files ship inside this package, and lie in `protos/` of a
-checkout; those of `google/rpc` come from googleapis-common-protos, which grpcio-status brings. Files
-of `google/protobuf` are not written: every protoc, buf and protobuf library brings its own.
+Called by `leptond protos`. Our own files ship inside this package; in a checkout they lie in its
+`protos/`. Those of `google/rpc` come from googleapis-common-protos. Files of `google/protobuf` are
+not written: every protoc, buf and protobuf library brings its own.
 """
 
 from __future__ import annotations
