@@ -167,8 +167,8 @@ class StreamOptions(_message.Message):
     """
     stream_interval_ms: _builtins.int
     """After the first, tokens of one choice are gathered until this many milliseconds have passed
-    since its last message. With stream_interval_tokens too, whichever comes first. 0: not gathered.
-    Unset: as configured, ordinarily not.
+    since its last message. With stream_interval_tokens too, whichever comes first. 0: not
+    gathered. Unset: as configured, ordinarily not.
     """
     @_builtins.property
     def resume_offsets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:

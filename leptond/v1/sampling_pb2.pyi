@@ -155,7 +155,7 @@ class SamplingParams(_message.Message):
 
     @_builtins.property
     def constraint(self) -> Global___Constraint:
-        """What the answer must look like. One that cannot be honoured in full is refused. Unset: anything."""
+        """What the answer must look like. One that cannot be honoured in full is refused. Unset: any."""
 
     @_builtins.property
     def beam_search(self) -> Global___BeamSearch:
