@@ -23,7 +23,7 @@ def import_decoder(
     directory: Path,
     precision: Precision,
     progress: Callable[[str, float], None],
-) -> None:
+) -> GraphSpec:
     """Write `checkpoint` as body and head graph, weights and description into `directory`.
 
     Weights are read, converted and written tensor by tensor; the embedding is the largest thing
@@ -34,6 +34,9 @@ def import_decoder(
         directory: exists and is empty; after an error its content is worthless.
         precision: how weights are kept and computed with.
         progress: told what was done and the share of the whole, 0.0 to 1.0, on this thread.
+
+    Returns:
+        The description, as it was written.
 
     Raises:
         UnsupportedCapability: the architecture has a fact that these graphs cannot express.
@@ -48,4 +51,4 @@ def import_decoder(
         ) from error
     from leptond_onnxruntime.importer.decoder import write_decoder  # noqa: PLC0415 - needs onnx
 
-    write_decoder(checkpoint, directory, precision, progress)
+    return write_decoder(checkpoint, directory, precision, progress)

@@ -42,7 +42,7 @@ _RECIPES = {
 
 def write_decoder(
     checkpoint: Checkpoint, directory: Path, precision: io.Precision, progress: Progress
-) -> None:
+) -> io.GraphSpec:
     """Do the work of `leptond_onnxruntime.importer.import_decoder`."""
     architecture = checkpoint.architecture
     _refuse_unbuilt(checkpoint.path, architecture)
@@ -72,8 +72,10 @@ def write_decoder(
         )
     body.save(directory / io.BODY_FILE)
     head.save(directory / io.HEAD_FILE)
-    _spec(architecture, precision, recipe.dtype).write(directory)
+    spec = _spec(architecture, precision, recipe.dtype)
+    spec.write(directory)
     progress("graphs", 1.0)
+    return spec
 
 
 def _refuse_unbuilt(path: Path, architecture: DecoderArchitecture) -> None:

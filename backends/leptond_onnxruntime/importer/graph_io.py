@@ -16,13 +16,14 @@ Body (`body.onnx`):
     present_key_{l}, present_value_{l}  the same; bound to the memory of the past, in place
     hidden         hidden_dtype [R, hidden_size]  output: normalised hidden rows for the head
 
-Head (`head.onnx`), over R rows; a dimension marked `|1` may be 1 when it is the same for all:
+Head (`head.onnx`), over R rows. `repetition` and `bias` are `[1, 1]` holding 1.0 and 0.0 when no
+row has any; nothing is then computed for them. A dimension marked `|1` may be 1:
 
     hidden               hidden_dtype [R, hidden_size]
     repetition           float32 [R|1, vocab_size|1]  divides positive logits, multiplies negative
-                                                      ones; 1.0 for none
-    bias                 float32 [R|1, vocab_size|1]  added after it; -inf masks; 0.0 for none
-    temperature          float32 [R|1, 1]             divides last; 1.0 for none
+                                                      ones
+    bias                 float32 [R|1, vocab_size|1]  added after it; -inf masks a token
+    temperature          float32 [R|1, 1]             divides last; > 0, 1.0 for none
     logits               float32 [R, vocab_size]      output: raw, before the three
     raw_log_normalizer   float32 [R]                  output: logsumexp of the raw logits
     candidate_logits     float32 [R, num_candidates]  output: largest processed logits, sorted

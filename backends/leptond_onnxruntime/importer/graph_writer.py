@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -60,10 +60,15 @@ class WeightFile:
 
 
 class GraphWriter:
-    """Collects the nodes of one graph; names of nodes follow from their first output."""
+    """Collects the nodes of one graph; names of nodes follow from their first output.
 
-    def __init__(self, name: str, weights: WeightFile) -> None:
+    `prefix` is put before the outputs of all nodes: a branch may use the names of the graph
+    around it as inputs, so its own must differ.
+    """
+
+    def __init__(self, name: str, weights: WeightFile, prefix: str = "") -> None:
         self.weights = weights
+        self.prefix = prefix
         self._name = name
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: dict[str, onnx.TensorProto] = {}
@@ -111,7 +116,8 @@ class GraphWriter:
         **attributes: Any,
     ) -> str:
         """Add a node and return its first output; "" stands for an absent input or output."""
-        names = [outputs] if isinstance(outputs, str) else list(outputs)
+        given = [outputs] if isinstance(outputs, str) else outputs
+        names = [name and self.prefix + name for name in given]
         self._nodes.append(
             helper.make_node(
                 operator, inputs, names, name=f"{names[0]}/{operator}", domain=domain, **attributes
@@ -119,16 +125,43 @@ class GraphWriter:
         )
         return names[0]
 
+    def cast(self, x: str, name: str, dtype: npt.DTypeLike) -> str:
+        """Add a conversion of `x` to `dtype`."""
+        return self.node("Cast", [x], name, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+
+    def branch(self, name: str) -> GraphWriter:
+        """Return an empty graph for `choose`; it sees everything that this one has."""
+        return GraphWriter(name, self.weights, f"{self.prefix}{name}/")
+
+    def choose(
+        self,
+        condition: str,
+        then: tuple[GraphWriter, Sequence[str]],
+        otherwise: tuple[GraphWriter, Sequence[str]],
+        outputs: Mapping[str, np.dtype[Any]],
+    ) -> list[str]:
+        """Add an `If`: each branch comes with its names for `outputs`; return the outputs."""
+        graphs = []
+        for branch, names in (then, otherwise):
+            for name, dtype in zip(names, outputs.values(), strict=True):
+                element_type = helper.np_dtype_to_tensor_dtype(dtype)
+                branch._outputs.append(helper.make_tensor_value_info(name, element_type, None))
+            graphs.append(branch._graph())
+        self.node("If", [condition], list(outputs), then_branch=graphs[0], else_branch=graphs[1])
+        return [self.prefix + name for name in outputs]
+
     def save(self, path: Path) -> None:
         """Write the graph; the weight file must lie in the same directory."""
-        graph = helper.make_graph(
-            self._nodes, self._name, self._inputs, self._outputs, list(self._initializers.values())
-        )
         opsets = [helper.make_opsetid(domain, version) for domain, version in _OPSETS.items()]
         model = helper.make_model(
-            graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="leptond"
+            self._graph(), opset_imports=opsets, ir_version=_IR_VERSION, producer_name="leptond"
         )
         path.write_bytes(model.SerializeToString(deterministic=True))
+
+    def _graph(self) -> onnx.GraphProto:
+        return helper.make_graph(
+            self._nodes, self._name, self._inputs, self._outputs, list(self._initializers.values())
+        )
 
 
 def _value_info(name: str, dtype: npt.DTypeLike, shape: Sequence[int | str]) -> onnx.ValueInfoProto:
