@@ -57,6 +57,8 @@ class FakeBatchSession:
         self._runtime.spend(len(batch), sum(len(row.token_ids) for row in batch))
         running: dict[int, _Translation] = {}
         for index, row in enumerate(batch):
+            if self._is_interrupted.is_set():
+                return
             if row.tensors or _is_embedding(row):
                 emit(index, EmittedChunk(tensors=self._answer(row), is_final=True))
             else:
