@@ -48,7 +48,7 @@ API_VERSION = (1, 0)
 """(major, minor) of this interface. A plug-in of another major version is refused by name."""
 
 FloatArray = npt.NDArray[np.float32]
-Progress = Callable[[str, float], None]
+Progress = Callable[[str, float], object]
 """`progress(stage, fraction)`: what a load is doing, 0.0 to 1.0; called on the loader thread."""
 
 
