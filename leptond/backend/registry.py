@@ -63,7 +63,7 @@ def list_backends(plugins: Iterable[EntryPoint] | None = None) -> list[BackendSt
         provider = ", ".join(_provider(candidate) for candidate in candidates)
         warning = find_conflicts(name)
         try:
-            _, details = _open(name, candidates)
+            _, details = _open(candidates)
         except BackendUnavailable as error:
             statuses.append(BackendStatus(name, provider, reason=error.message, warning=warning))
         else:
@@ -87,7 +87,12 @@ def get_backend(name: str, plugins: Iterable[EntryPoint] | None = None) -> Backe
         raise BackendUnavailable(
             f"no backend plug-in is called {name!r}; installed: {known}", details={"backend": name}
         )
-    backend, _ = _open(name, found[name])
+    try:
+        backend, _ = _open(found[name])
+    except BackendUnavailable as error:
+        raise BackendUnavailable(
+            f"backend {name} cannot be used: {error.message}", details={"backend": name}
+        ) from error
     if warning := find_conflicts(name):
         _LOG.warning("backend_conflict backend=%s reason=%r", name, warning)
     return backend
@@ -118,23 +123,14 @@ def _by_name(plugins: Iterable[EntryPoint] | None) -> dict[str, list[EntryPoint]
     return found
 
 
-def _open(name: str, candidates: list[EntryPoint]) -> tuple[Backend, Mapping[str, str]]:
-    """The backend and its description. Raises `BackendUnavailable`, with the reason."""
-    try:
-        plugin = _the_only(candidates)
-        backend = _import(plugin)
-        return backend, _describe(backend, plugin)
-    except BackendUnavailable as error:
-        raise BackendUnavailable(
-            f"backend {name} cannot be used: {error.message}", details={"backend": name}
-        ) from error
-
-
-def _the_only(candidates: list[EntryPoint]) -> EntryPoint:
+def _open(candidates: list[EntryPoint]) -> tuple[Backend, Mapping[str, str]]:
+    """The backend and its description. Raises `BackendUnavailable`, with the bare reason."""
     if len(candidates) > 1:
         providers = " and ".join(_provider(candidate) for candidate in candidates)
         raise BackendUnavailable(f"{providers} both bring a plug-in of that name")
-    return candidates[0]
+    (plugin,) = candidates
+    backend = _import(plugin)
+    return backend, _describe(backend, plugin)
 
 
 def _import(plugin: EntryPoint) -> Backend:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from leptond.backend import StepResult
 from leptond.backend.fake import TOKEN_BYTES, FakeStepSession
 from leptond.backend.picking import pick_candidates
 from tests.contract.backend.mutation import caught_by
@@ -415,7 +416,7 @@ class ReturnsHalfPrecision(_PicksWrongly):
 
 @caught_by("test_the_next_step_overwrites_nothing_but_the_view_of_the_logits")
 class ReusesItsAnswers(_PicksWrongly):
-    kept = None
+    kept: StepResult | None = None
 
     def spoil(self, result, picks):
         if self.kept is None or self.kept.candidate_ids.shape != result.candidate_ids.shape:
