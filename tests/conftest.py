@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.fixtures.chat_store import ChatStore
 from tests.leaks import Belongings, open_process_wide_descriptors
 
 TESTS = Path(__file__).parent
@@ -63,6 +64,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for marker in item.iter_markers("engine"):
             if not is_usable(marker.args[0]):
                 item.add_marker(pytest.mark.skip(reason=f"{marker.args[0]} is not installed"))
+
+
+@pytest.fixture(scope="session")
+def default_chat_store() -> ChatStore:
+    """The store with the default chat model; `default_chat_store.variant("float32")` imports it."""
+    return ChatStore()
 
 
 @pytest.fixture(autouse=True)
