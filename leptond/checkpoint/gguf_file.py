@@ -133,6 +133,7 @@ class GgufFile:
         num_tensors, num_keys = cursor.uint64(), cursor.uint64()
         self.metadata = self._read_metadata(cursor, num_keys)
         self.tensors = self._read_tensors(cursor, num_tensors)
+        self._check_types()
 
     def read(self, name: str) -> npt.NDArray[np.float32]:
         """Return tensor `name` as float32 in its row-major shape; a copy unless it is F32."""
@@ -204,6 +205,19 @@ class GgufFile:
                 f"the file has {len(self._data)}"
             )
         return GgufTensor(name, shape, type_id, quantization.name, begin, end)
+
+    def _check_types(self) -> None:
+        """Refuse element types that cannot be turned into floats, by dequantising one block."""
+        for tensor in {tensor.type_id: tensor for tensor in self.tensors.values()}.values():
+            quantization = self._gguf.GGMLQuantizationType(tensor.type_id)
+            _, block_bytes = self._gguf.GGML_QUANT_SIZES[quantization]
+            try:
+                self._gguf.dequantize(np.zeros((1, block_bytes), np.uint8), quantization)
+            except NotImplementedError as error:
+                raise UnsupportedCapability(
+                    f"{self.path}: tensor '{tensor.name}' has the element type "
+                    f"{tensor.type_name}, which cannot be turned into floats"
+                ) from error
 
 
 def _require_gguf() -> ModuleType:

@@ -70,15 +70,13 @@ def _read_vocabulary(metadata: GgufMetadata, vocab_size: int) -> Vocabulary:
         )
     if len(set(tokens)) != len(tokens):
         raise InvalidRequest(f"{metadata.path}: {key}: a token occurs twice")
-    kinds = [TokenKind.NORMAL] * len(tokens)
-    if "tokenizer.ggml.token_type" in metadata:
-        numbers = metadata.integers("tokenizer.ggml.token_type")
-        known = {kind.value for kind in TokenKind}
-        if len(numbers) != len(tokens) or not known.issuperset(numbers):
-            raise InvalidRequest(
-                f"{metadata.path}: tokenizer.ggml.token_type: one known kind per token is needed"
-            )
-        kinds = [TokenKind(number) for number in numbers]
+    # Without kinds nothing tells a control token from text, and any text could forge a turn.
+    numbers = metadata.integers("tokenizer.ggml.token_type")
+    if len(numbers) != len(tokens) or not {*TokenKind}.issuperset(numbers):
+        raise InvalidRequest(
+            f"{metadata.path}: tokenizer.ggml.token_type: one known kind per token is needed"
+        )
+    kinds = [TokenKind(number) for number in numbers]
     return Vocabulary(tuple(tokens), tuple(kinds))
 
 

@@ -22,6 +22,8 @@ __all__ = ["write_decoder"]
 
 Progress = Callable[[str, float], None]
 
+# GroupQueryAttention with rotary embedding inside checks both sizes when it runs.
+_ATTENTION_MULTIPLE = 16
 _FLOAT32, _FLOAT16 = np.dtype(np.float32), np.dtype(np.float16)
 
 
@@ -80,9 +82,14 @@ def write_decoder(
 
 def _refuse_unbuilt(path: Path, architecture: DecoderArchitecture) -> None:
     if architecture.has_qk_norm:
-        raise UnsupportedCapability(
-            f"{path}: query and key norms are not supported by this importer"
-        )
+        raise UnsupportedCapability(f"{path}: query and key norms are not supported yet")
+    sizes = {"head size": architecture.head_dim, "rotary size": architecture.rotary.dim}
+    for name, size in sizes.items():
+        if size % _ATTENTION_MULTIPLE:
+            raise UnsupportedCapability(
+                f"{path}: a {name} of {size} is not supported: "
+                f"multiples of {_ATTENTION_MULTIPLE} are"
+            )
 
 
 def _spec(
