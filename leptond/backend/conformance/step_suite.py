@@ -80,10 +80,9 @@ class StepSuite:
 
 
 def filled(session: StepSession, tokens: Sequence[int]) -> int:
-    """A new slot that holds `tokens`."""
+    """A new slot that holds `tokens`, at least one."""
     slot = session.open()
-    if tokens:
-        session.step([StepRow(slot, tokens, num_logits=0)])
+    session.step([StepRow(slot, tokens, num_logits=0)])
     return slot
 
 

@@ -191,11 +191,10 @@ def expected_tokens(
         stop_token_ids: the first of them is the last token.
     """
     options = options or FakeOptions()
+    answer = FakeLanguage(options.seed, options.mean_sentences).generate(prompt_ids)
     tokens: list[int] = []
-    for token in FakeLanguage(options.seed, options.mean_sentences).generate(prompt_ids):
-        if len(tokens) == num_tokens or (tokens and tokens[-1] in stop_token_ids):
-            break
-        tokens.append(token)
+    while len(tokens) < num_tokens and not (tokens and tokens[-1] in stop_token_ids):
+        tokens.append(next(answer))
     return tokens
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from leptond.backend.checking import check_rows
 from leptond.backend.fake.language import VOCAB_SIZE, FakeLanguage, TokenHistory
 from leptond.backend.fake.runtime import FakeRuntime
 from leptond.backend.picking import pick_candidates
 from leptond.backend.spi import RowPick, SessionOptions, StepResult, StepRow
-from leptond.errors import InvalidRequest, MemoryBudgetExceeded, RequestTooLarge
+from leptond.errors import InvalidRequest, MemoryBudgetExceeded
 
 __all__ = ["TOKEN_BYTES", "FakeStepSession"]
 
@@ -85,6 +85,9 @@ class FakeStepSession:
         self._runtime.shut_down()
         self._slots.clear()
 
+    def _check(self, rows: Sequence[StepRow]) -> None:
+        check_rows(rows, self.length, vocab_size=VOCAB_SIZE, max_tokens=self._options.max_tokens)
+
     def _take(self, history: TokenHistory) -> int:
         self._runtime.require_alive()
         if not self._free:
@@ -114,53 +117,9 @@ class FakeStepSession:
             self._logits = np.empty((num_lines, VOCAB_SIZE), np.float32)
         return self._logits[:num_lines]
 
-    def _check(self, rows: Sequence[StepRow]) -> None:
-        """Refuse a step with a bad row before anything ran."""
-        seen: set[int] = set()
-        for row in rows:
-            history = self._history(row.slot)
-            if row.slot in seen:
-                raise InvalidRequest(f"slot {row.slot} has two rows in one step", field="slot")
-            seen.add(row.slot)
-            self._check_tokens(row, len(history))
-            if row.pick is not None:
-                _check_pick(row.pick)
-
-    def _check_tokens(self, row: StepRow, num_held: int) -> None:
-        num_new = len(row.token_ids)
-        if num_new == 0:
-            raise InvalidRequest("a row needs at least one token", field="token_ids")
-        if not 0 <= row.num_logits <= num_new:
-            raise InvalidRequest(
-                f"{row.num_logits} logits of {num_new} new tokens", field="num_logits"
-            )
-        if num_held + num_new > self._options.max_tokens:
-            raise RequestTooLarge(
-                f"slot {row.slot} would hold {num_held + num_new} tokens; "
-                f"at most {self._options.max_tokens} fit",
-                field="token_ids",
-            )
-        for token in row.token_ids:
-            if not 0 <= token < VOCAB_SIZE:
-                raise InvalidRequest(
-                    f"token {token} is not among the {VOCAB_SIZE} of the vocabulary",
-                    field="token_ids",
-                )
-
 
 def _check_length(slot: int, history: TokenHistory, length: int) -> None:
     if not 0 <= length <= len(history):
         raise InvalidRequest(
             f"{length} of the {len(history)} tokens of slot {slot}", field="length"
         )
-
-
-def _check_pick(pick: RowPick) -> None:
-    if not 0 < pick.temperature < math.inf:
-        raise InvalidRequest(f"a temperature of {pick.temperature}", field="pick.temperature")
-    for name, values in (("repetition", pick.repetition), ("bias", pick.bias)):
-        if values is not None and (values.shape != (VOCAB_SIZE,) or values.dtype != np.float32):
-            raise InvalidRequest(
-                f"{name} must be float32 [{VOCAB_SIZE}], not {values.dtype} {list(values.shape)}",
-                field=f"pick.{name}",
-            )

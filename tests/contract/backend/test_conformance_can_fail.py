@@ -42,6 +42,35 @@ for name, (session_class, test) in MUTANTS.items():
 """
 
 
+SUITES_OF_THE_OTHER_KIND = """
+import pytest
+
+from leptond.backend import SessionKind
+from leptond.backend.conformance import BatchSessionConformance, StepSessionConformance
+from leptond.backend.fake import FakeModel, FakeOptions
+
+
+class TestSteps(StepSessionConformance):
+    @pytest.fixture
+    def model(self):
+        return FakeModel(FakeOptions(SessionKind.BATCH, slots=4))
+
+
+class TestBatches(BatchSessionConformance):
+    @pytest.fixture
+    def model(self):
+        return AbsentMinded(FakeOptions(SessionKind.STEP))
+
+
+class AbsentMinded(FakeModel):
+    @property
+    def capabilities(self):
+        return FakeModel(FakeOptions(SessionKind.BATCH)).capabilities
+"""
+
+NESTED = ("-p", "no:asyncio", "-p", "no:cacheprovider")
+
+
 def names_of_tests(suite):
     return {name for name in dir(suite) if name.startswith("test_")}
 
@@ -50,9 +79,21 @@ def test_every_broken_session_is_caught_by_the_test_that_is_for_it(pytester):
     pytester.makepyfile(test_mutants=SUITE_OF_EVERY_MUTANT)
     # Each mutant meets one test: a test that is not there, or passes, leaves it uncaught.
     meetings = [f"test_mutants.py::Test{name}::{test}" for name, (_, test) in MUTANTS.items()]
-    run = pytester.inline_run("--tb=no", "-p", "no:asyncio", "-p", "no:cacheprovider", *meetings)
+    run = pytester.inline_run(*NESTED, "--tb=no", *meetings)
     failed = {report.nodeid.split("::")[1] for report in run.listoutcomes()[2]}
     assert set(MUTANTS) - {name.removeprefix("Test") for name in failed} == set()
+
+
+def test_a_session_of_the_other_kind_is_told(pytester):
+    pytester.makepyfile(test_kinds=SUITES_OF_THE_OTHER_KIND)
+    result = pytester.runpytest_inprocess(*NESTED, "-k", "new_slot or closed_exactly_once")
+    result.assert_outcomes(errors=2)
+    result.stdout.fnmatch_lines(
+        [
+            "*open_session gave a FakeBatchSession, which is no StepSession",
+            "*open_session gave a FakeStepSession, which is no BatchSession",
+        ]
+    )
 
 
 @pytest.mark.parametrize("kind", [step_mutants, batch_mutants])
