@@ -1,0 +1,20 @@
+"""Text to tokens and back: tokenizer, chat template, detokenizer, stop strings, sampler."""
+
+from leptond.text.chat_template import ChatTemplate
+from leptond.text.detokenizer import Detokenizer
+from leptond.text.prompt import ChatMessage, PromptSegment, RenderedPrompt
+from leptond.text.sampler import Sampler, check_finite
+from leptond.text.stop_strings import StopMatcher
+from leptond.text.tokenizer import Tokenizer
+
+__all__ = [
+    "ChatMessage",
+    "ChatTemplate",
+    "Detokenizer",
+    "PromptSegment",
+    "RenderedPrompt",
+    "Sampler",
+    "StopMatcher",
+    "Tokenizer",
+    "check_finite",
+]
