@@ -15,11 +15,15 @@ PATIENCE_S = 5.0
 
 
 def open_process_wide_descriptors() -> None:
-    """Let libraries open what they keep for good: libuv has one signal pipe for the process."""
+    """Let libraries open what they keep for good: libuv its signal pipe, grpc.aio its poller."""
     if importlib.util.find_spec("uvloop"):
         import uvloop
 
         uvloop.new_event_loop().close()
+    if importlib.util.find_spec("grpc"):
+        import grpc.aio
+
+        grpc.aio.init_grpc_aio()  # its poller: one thread and one pair of sockets
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Measurements: alternating rounds, medians, ratios within one run, on an idle machine."""

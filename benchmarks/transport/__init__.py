@@ -1,0 +1,1 @@
+"""What gRPC costs: the daemon against its own engine in process, and against a bare servicer."""

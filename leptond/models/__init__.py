@@ -1,0 +1,22 @@
+"""Models on disk and in memory: store, import, life cycle, leases."""
+
+from __future__ import annotations
+
+from leptond.models.lifecycle import ModelLease
+from leptond.models.names import ModelName
+from leptond.models.registry import LoadPolicy, ModelRegistry
+from leptond.models.serving import LoaderOptions, ModelLoader, ServedModel
+from leptond.models.store import Store, StoredModel, StoredVariant
+
+__all__ = [
+    "LoadPolicy",
+    "LoaderOptions",
+    "ModelLease",
+    "ModelLoader",
+    "ModelName",
+    "ModelRegistry",
+    "ServedModel",
+    "Store",
+    "StoredModel",
+    "StoredVariant",
+]

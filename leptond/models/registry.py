@@ -1,0 +1,371 @@
+"""The models that the daemon can serve: found, loaded, leased, evicted, unloaded.
+
+Called by the server on the event loop (quick verbs) and by loader threads (one per load or
+unload). Whoever waits gets a `concurrent.futures.Future`; `leptond.streaming` awaits it.
+
+I1  A name is resolved anew for every request: an import shows without a restart.
+I2  After `close` no model is loaded and no loader thread is left.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from leptond.backend import Progress
+from leptond.errors import (
+    LeptondError,
+    ModelFailed,
+    ModelLoading,
+    ModelNotFound,
+    ShuttingDown,
+)
+from leptond.models.lifecycle import ModelEntry, ModelLease
+from leptond.models.names import ModelName
+from leptond.models.serving import ModelLoader, ServedModel
+from leptond.models.store import Store, StoredModel, StoredVariant
+from leptond.types import ModelDescription, ModelState
+
+__all__ = ["LoadPolicy", "ModelRegistry"]
+
+_LOG = logging.getLogger(__name__)
+_LOADING_RETRY_S = 1.0
+
+StateListener = Callable[[str, ModelState], object]
+
+
+class LoadPolicy(StrEnum):
+    """When a model that was not preloaded is loaded."""
+
+    ON_DEMAND = "on_demand"
+    MANUAL = "manual"
+
+
+@dataclass(slots=True)
+class _Loading:
+    """A load in progress: who does it and who wants to hear of it."""
+
+    thread: threading.Thread | None = None
+    listeners: list[Progress] = field(default_factory=list)
+
+
+class ModelRegistry:
+    """Owner of every model's life.
+
+    Args:
+        store: looked at again when a name is unknown and by `describe_all`.
+        fixed: variants that are on no disk, such as the fake engine's.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        loader: ModelLoader,
+        *,
+        policy: LoadPolicy = LoadPolicy.ON_DEMAND,
+        fixed: tuple[StoredVariant, ...] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._loader = loader
+        self._policy = policy
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._entries: dict[str, ModelEntry] = {}
+        self._defaults: dict[str, str] = {}
+        self._loading_lock = threading.Lock()
+        self._loading: dict[str, _Loading] = {}
+        self._threads: set[threading.Thread] = set()
+        self._listeners: list[StateListener] = []
+        self._is_draining = False
+        for variant in fixed:
+            self._adopt(StoredModel(variant.model, variant.version, variant.variant,
+                                    {variant.variant: variant}))  # fmt: skip
+
+    # ------------------------------------------------------------------ looking
+
+    def describe_all(self) -> list[ModelDescription]:
+        """Every variant of every model, after a fresh look at the store; sorted by name."""
+        for model in self._store.scan().values():
+            self._adopt(model)
+        with self._lock:
+            entries = sorted(self._entries.values(), key=lambda entry: entry.variant.name)
+        return [self._describe(entry) for entry in entries]
+
+    def describe(self, name: str) -> ModelDescription:
+        """One variant. Raises `ModelNotFound`."""
+        return self._describe(self._find(name))
+
+    def state(self, name: str) -> ModelState:
+        """Where one variant is in its life; cheaper than `describe`. Raises `ModelNotFound`."""
+        return self._find(name).state
+
+    def names(self) -> list[str]:
+        """Every name that a caller may use, as far as it is known without a look at the store."""
+        with self._lock:
+            return sorted({*self._entries, *self._defaults})
+
+    def loaded(self) -> list[ServedModel]:
+        """The models that are READY, without a lease: for load reports."""
+        with self._lock:
+            entries = list(self._entries.values())
+        return [model for entry in entries if (model := entry.model) is not None]
+
+    def watch(self, listener: StateListener) -> Callable[[], None]:
+        """Call `listener(full_name, state)` on every change, on the thread that makes it.
+
+        Returns the function that ends it; it may be called again.
+        """
+        with self._lock:
+            self._listeners.append(listener)
+
+        def unwatch() -> None:
+            with self._lock:
+                if listener in self._listeners:
+                    self._listeners.remove(listener)
+
+        return unwatch
+
+    # ------------------------------------------------------------------ serving
+
+    def try_acquire(self, name: str) -> ModelLease | None:
+        """A lease at once when the model is READY, else None. Raises `ModelNotFound`."""
+        self._refuse_when_draining()
+        return self._find(name).lease()
+
+    def acquire(self, name: str) -> Future[ModelLease]:
+        """A lease, after loading the model when the policy allows that.
+
+        The future raises what the load raised. Whoever no longer wants it cancels it; a lease
+        that came too late is released here.
+
+        Raises:
+            ModelNotFound, ModelFailed, ShuttingDown: at once.
+            ModelLoading: the policy is `manual` and nobody loads it.
+        """
+        entry = self._find(name)
+        self._refuse_when_draining()
+        answer: Future[ModelLease] = Future()
+        if (lease := entry.lease()) is not None:
+            answer.set_result(lease)
+            return answer
+        if entry.state is ModelState.FAILED:
+            raise ModelFailed(f"model {entry.variant.name} could not be loaded: {entry.reason}")
+        if self._policy is LoadPolicy.MANUAL and entry.state is not ModelState.LOADING:
+            msg = f"model {entry.variant.name} is not loaded, and models are loaded by hand only"
+            raise ModelLoading(msg, retry_after_s=_LOADING_RETRY_S)
+        self._start_load(entry).add_done_callback(lambda load: _hand_over(load, entry, answer))
+        return answer
+
+    # ------------------------------------------------------------------ managing
+
+    def load(self, name: str, on_progress: Progress | None = None) -> Future[ServedModel]:
+        """Load a model, or join the load in progress; a READY one is done at once.
+
+        `on_progress` is called on the loader thread. A FAILED model is tried again.
+        """
+        self._refuse_when_draining()
+        return self._start_load(self._find(name), on_progress)
+
+    def unload(self, name: str) -> Future[None]:
+        """Unload a model once its running requests are done; nothing to do when not READY."""
+        entry = self._find(name)
+        done: Future[None] = Future()
+        begun = entry.begin_unload()
+        if begun is None:
+            done.set_result(None)
+            return done
+        model, drained = begun
+
+        def work() -> None:
+            try:
+                model.scheduler.drain()
+                drained.result()
+                model.close()
+            except BaseException as error:
+                _LOG.exception("unload failed model=%s", model.name)
+                done.set_exception(error)
+            else:
+                _LOG.info("unloaded model=%s", model.name)
+                done.set_result(None)
+            finally:
+                entry.end_unload()
+
+        self._spawn(f"unload-{model.name}", work)
+        return done
+
+    def drain(self) -> None:
+        """Refuse new leases and loads from now on; what runs goes on."""
+        self._is_draining = True
+
+    def close(self, deadline_s: float) -> bool:
+        """Unload everything; False when something did not end within `deadline_s`."""
+        self.drain()
+        ends = self._clock() + deadline_s
+        self._join_threads(ends)  # loads in progress end first
+        for entry in list(self._entries.values()):
+            if entry.state is ModelState.READY:
+                self.unload(entry.variant.name)
+        return self._join_threads(ends)
+
+    # ------------------------------------------------------------------ inside
+
+    def _refuse_when_draining(self) -> None:
+        if self._is_draining:
+            raise ShuttingDown("the daemon is shutting down")
+
+    def _find(self, name: str) -> ModelEntry:
+        parsed = ModelName.parse(name)
+        if (entry := self._lookup(parsed)) is not None:
+            return entry
+        if (stored := self._store.find(parsed.model)) is not None:
+            self._adopt(stored)
+        if (entry := self._lookup(parsed)) is not None:
+            return entry
+        known = sorted(key for key in self._entries if key.startswith(f"{parsed.model}:"))
+        hint = f"; it has {', '.join(known)}" if known else ""
+        raise ModelNotFound(f"no model {str(parsed)!r} in the store{hint}", field="model")
+
+    def _lookup(self, name: ModelName) -> ModelEntry | None:
+        full = str(name) if name.variant else self._defaults.get(name.model)
+        return self._entries.get(full) if full else None
+
+    def _adopt(self, stored: StoredModel) -> None:
+        """Take over what the store says; a loaded variant stays as it is until it is unloaded."""
+        fresh: list[str] = []
+        with self._lock:
+            for variant in stored.variants.values():
+                entry = self._entries.get(variant.name)
+                is_replaceable = entry is None or (
+                    entry.variant != variant
+                    and entry.state in (ModelState.AVAILABLE, ModelState.FAILED)
+                )
+                if is_replaceable:
+                    self._entries[variant.name] = ModelEntry(variant, self._changed, self._clock)
+                    fresh.append(variant.name)
+            self._defaults[stored.name] = f"{stored.name}:{stored.default_variant}"
+        for name in fresh:
+            self._changed(name, ModelState.AVAILABLE)
+
+    def _describe(self, entry: ModelEntry) -> ModelDescription:
+        variant = entry.variant
+        try:
+            estimate = self._loader.needed_bytes(self._loader.estimate(variant))
+            reason = entry.reason
+        except LeptondError as error:
+            estimate, reason = 0, entry.reason or str(error)
+        return ModelDescription(
+            name=variant.name,
+            model=variant.model,
+            variant=variant.variant,
+            version=variant.version,
+            backend=variant.backend,
+            precision=variant.precision,
+            is_default=self._defaults.get(variant.model) == variant.name,
+            state=entry.state,
+            state_reason=reason,
+            tasks=variant.tasks,
+            max_context_tokens=int(variant.facts.get("max_context_tokens", 0)),
+            estimated_bytes=estimate,
+            metadata=variant.facts,
+        )
+
+    def _start_load(
+        self, entry: ModelEntry, listener: Progress | None = None
+    ) -> Future[ServedModel]:
+        name = entry.variant.name
+        with self._loading_lock:
+            load, is_mine = entry.begin_load()
+            loading = self._loading.get(name)
+            if is_mine:
+                loading = self._loading[name] = _Loading()
+            if loading is not None and listener is not None:
+                loading.listeners.append(listener)
+        if is_mine:
+            self._spawn(f"load-{name}", lambda: self._load(entry))
+        return load
+
+    def _load(self, entry: ModelEntry) -> None:
+        """On the loader thread: load, and tell everyone how it went."""
+        variant = entry.variant
+        started = self._clock()
+
+        def progress(stage: str, fraction: float) -> None:
+            with self._loading_lock:
+                listeners = list(self._loading[variant.name].listeners)
+            for listener in listeners:
+                listener(stage, fraction)
+
+        try:
+            self._make_room(variant)
+            outcome: ServedModel | BaseException = self._loader.load(variant, progress)
+        except LeptondError as error:
+            _LOG.warning("load failed model=%s reason=%s", variant.name, error)
+            outcome = error
+        except BaseException as error:
+            _LOG.exception("load failed model=%s", variant.name)
+            outcome = ModelFailed(f"model {variant.name}: {type(error).__name__}: {error}")
+        else:
+            _LOG.info("loaded model=%s seconds=%.2f", variant.name, self._clock() - started)
+        with self._loading_lock:
+            del self._loading[variant.name]
+            entry.end_load(outcome)
+
+    def _make_room(self, variant: StoredVariant) -> None:
+        """Unload idle models, least recently used first, until this one fits."""
+        while not self._loader.fits(variant):
+            with self._lock:
+                idle = [entry for entry in self._entries.values() if entry.is_idle]
+            if not idle:
+                return  # the load itself says what is missing
+            victim = min(idle, key=lambda entry: entry.last_used_s)
+            _LOG.info("evict model=%s for=%s", victim.variant.name, variant.name)
+            self.unload(victim.variant.name).result()
+
+    def _changed(self, name: str, state: ModelState) -> None:
+        with self._lock:
+            listeners = list(self._listeners)
+        for listener in listeners:
+            listener(name, state)
+
+    def _spawn(self, name: str, work: Callable[[], None]) -> None:
+        def run() -> None:
+            try:
+                work()
+            finally:
+                with self._lock:
+                    self._threads.discard(threading.current_thread())
+
+        thread = threading.Thread(target=run, name=name, daemon=True)
+        with self._lock:
+            self._threads.add(thread)
+        thread.start()
+
+    def _join_threads(self, ends: float) -> bool:
+        with self._lock:
+            threads = list(self._threads)
+        for thread in threads:
+            thread.join(max(0.0, ends - self._clock()))
+        return not any(thread.is_alive() for thread in threads)
+
+
+def _hand_over(load: Future[ServedModel], entry: ModelEntry, answer: Future[ModelLease]) -> None:
+    """Turn a finished load into a lease for one waiter; on the loader thread."""
+    error = load.exception()
+    lease = entry.lease() if error is None else None
+    if not answer.set_running_or_notify_cancel():
+        if lease is not None:
+            lease.release()
+        return
+    if error is not None:
+        answer.set_exception(error)
+    elif lease is not None:
+        answer.set_result(lease)
+    else:  # unloaded again in between
+        msg = f"model {entry.variant.name} was unloaded while the call waited for it"
+        answer.set_exception(ModelLoading(msg, retry_after_s=_LOADING_RETRY_S))

@@ -1,0 +1,268 @@
+"""One RPC from its first byte to its status: identity, deadline, commitment, errors, log line.
+
+Every method of every service, ours and the standard ones, is registered through `rpc_handler`,
+which wraps it so that all calls obey the same rules. On the event loop only.
+
+I1  The retry rule: no initial metadata leaves before `Call.commit`, which a method calls once its
+    work was admitted. A refusal therefore carries none, and the caller may repeat it.
+I2  Every call ends exactly once, with one log line and one span, whatever happened.
+I3  Bytes that are no message are INVALID_ARGUMENT; a class name of ours never reaches a caller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+
+from leptond.errors import (
+    DeadlineExpired,
+    InvalidRequest,
+    InvariantViolation,
+    LeptondError,
+    RequestCancelled,
+)
+from leptond.server.status import to_wire_error
+from leptond.streaming import ResponseStream
+from leptond.telemetry import Call as CallRecord
+from leptond.telemetry import Telemetry
+
+__all__ = ["Call", "CallRunner", "Undecodable", "decoder"]
+
+_LOG = logging.getLogger(__name__)
+_REQUEST_ID_KEY = "x-request-id"
+_TRACE_ID_KEY = "x-trace-id"
+_STANDARD = "grpc."  # health watches and reflection are no work that a drain waits for
+
+Behaviour = Callable[[Any, "Call"], Awaitable[Any]]
+
+
+class Undecodable:
+    """Stands for a request whose bytes are not a message of its type."""
+
+    __slots__ = ("type_name",)
+
+    def __init__(self, type_name: str) -> None:
+        self.type_name = type_name
+
+
+def decoder(message: type[Message]) -> Callable[[bytes], Message | Undecodable]:
+    """A request deserializer that never raises (I3)."""
+    parse = message.FromString
+    type_name = message.DESCRIPTOR.full_name
+
+    def decode(data: bytes) -> Message | Undecodable:
+        try:
+            return parse(data)
+        except DecodeError:
+            return Undecodable(type_name)
+
+    return decode
+
+
+class Call:
+    """What a method knows of the call that it answers.
+
+    Attributes:
+        id: the daemon's own unique id.
+        started: monotonic seconds of its arrival.
+        deadline: monotonic seconds, or None.
+        is_work: whether a drain waits for it.
+        is_committed: whether initial metadata was sent.
+        record: its span and its log line.
+        stream: what it is sending on from, if it is, for those who look for slow readers.
+        write: sends one message of a streaming answer; one at a time.
+    """
+
+    __slots__ = (
+        "_context", "_failure", "_task", "deadline", "id", "is_committed", "is_work", "record",
+        "started", "stream", "write",
+    )  # fmt: skip
+
+    def __init__(self, call_id: str, context: Any, record: CallRecord, *, is_work: bool) -> None:
+        self.id = call_id
+        self.is_work = is_work
+        self.record = record
+        self.started = time.monotonic()
+        remaining = context.time_remaining()
+        self.deadline = None if remaining is None else self.started + remaining
+        self.is_committed = False
+        self.stream: ResponseStream[Any, Any] | None = None
+        self.write: Callable[[Message], Awaitable[None]] = context.write
+        self._context = context
+        self._failure: LeptondError | None = None
+        self._task = asyncio.current_task()
+
+    @property
+    def remaining_s(self) -> float | None:
+        """Seconds until the deadline, or None when there is none."""
+        return None if self.deadline is None else self.deadline - time.monotonic()
+
+    def limit_time(self, seconds: float) -> None:
+        """Bring the deadline forward: the call may take so long from its arrival."""
+        limit = self.started + seconds
+        self.deadline = limit if self.deadline is None else min(self.deadline, limit)
+
+    async def commit(self) -> None:
+        """Send initial metadata: the work was admitted, the call must not be repeated (I1)."""
+        if not self.is_committed:
+            self.is_committed = True
+            await self._context.send_initial_metadata(((_REQUEST_ID_KEY, self.id),))
+
+    def fail(self, error: LeptondError) -> None:
+        """End the call with `error` from outside of its method, wherever that waits now."""
+        if self._failure is None and self._task is not None:
+            self._failure = error
+            self._task.cancel()
+
+    def take_failure(self) -> LeptondError | None:
+        """The error that `fail` left, when the running cancellation is its doing."""
+        failure, self._failure = self._failure, None
+        if failure is not None and self._task is not None:
+            self._task.uncancel()
+        return failure
+
+
+class CallRunner:
+    """Wraps methods into gRPC handlers.
+
+    Args:
+        telemetry: makes the span of every call.
+    """
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self._telemetry = telemetry
+        self._active: set[Call] = set()
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
+
+    async def wait_idle(self) -> None:
+        """Wait until no call of an inference service runs; those of the standard ones may."""
+        await self._is_idle.wait()
+
+    @property
+    def active(self) -> frozenset[Call]:
+        """Calls that run now."""
+        return frozenset(self._active)
+
+    def handler(
+        self,
+        service: str,
+        method: str,
+        behaviour: Behaviour,
+        request_type: type[Message],
+        *,
+        request_streaming: bool,
+        response_streaming: bool,
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        """Register one method.
+
+        Args:
+            service: full name of the service.
+            method: bare name of the method.
+            behaviour: `await behaviour(request, call)`. It returns the response of a unary
+                method; a streaming one sends with `call.write` and returns None. For a
+                request-streaming method `request` is an async iterator.
+            request_type: for the decoder.
+            request_streaming: whether the caller streams, as the proto says.
+            response_streaming: whether the method streams.
+        """
+        path = f"{service}/{method}"
+        run = (
+            self._streaming(path, behaviour) if response_streaming else self._unary(path, behaviour)
+        )
+        kind = ("stream" if request_streaming else "unary") + (
+            "_stream" if response_streaming else "_unary"
+        )
+        make: Callable[..., grpc.RpcMethodHandler[Any, Any]] = getattr(
+            grpc, f"{kind}_rpc_method_handler"
+        )
+        return make(
+            run,
+            request_deserializer=decoder(request_type),
+            response_serializer=lambda message: message.SerializeToString(),
+        )
+
+    def _unary(self, path: str, behaviour: Behaviour) -> Callable[[Any, Any], Awaitable[Any]]:
+        async def run(request: Any, context: Any) -> Any:
+            return await self._run(path, behaviour, request, context)
+
+        return run
+
+    def _streaming(self, path: str, behaviour: Behaviour) -> Callable[[Any, Any], Awaitable[None]]:
+        async def run(request: Any, context: Any) -> None:
+            await self._run(path, behaviour, request, context)
+
+        return run
+
+    async def _run(self, path: str, behaviour: Behaviour, request: Any, context: Any) -> Any:
+        call_id = secrets.token_hex(8)
+        record = self._telemetry.start_call(
+            path, context.invocation_metadata(), request_id=call_id, peer=context.peer()
+        )
+        call = Call(call_id, context, record, is_work=not path.startswith(_STANDARD))
+        self._active.add(call)
+        if call.is_work:
+            self._is_idle.clear()
+        failure: BaseException | None = None
+        try:
+            response = await behaviour(_checked(request), call)
+        except asyncio.CancelledError:
+            failure = call.take_failure()
+            if failure is not None:
+                await self._abort(call, context, failure)
+            failure = _why_cancelled(call)
+            raise
+        except Exception as error:
+            failure = error
+            await self._abort(call, context, error)
+        else:
+            context.set_trailing_metadata(self._trailer(call))
+            return response
+        finally:
+            self._active.discard(call)
+            if not any(other.is_work for other in self._active):
+                self._is_idle.set()
+            self._end(call, failure)
+
+    async def _abort(self, call: Call, context: Any, error: Exception) -> NoReturn:
+        """Send the error as the call's status."""
+        wire = to_wire_error(error, call.id, is_committed=call.is_committed)
+        await context.abort(wire.code, wire.message, (*wire.metadata, *self._trailer(call)))
+        raise InvariantViolation("abort returned")
+
+    @staticmethod
+    def _trailer(call: Call) -> tuple[tuple[str, str], ...]:
+        trace_id = call.record.trace_id
+        pairs = ((_REQUEST_ID_KEY, call.id),)
+        return pairs if trace_id is None else (*pairs, (_TRACE_ID_KEY, trace_id))
+
+    def _end(self, call: Call, failure: BaseException | None) -> None:
+        """The one place where a call is over (I2)."""
+        if failure is None:
+            call.record.end(grpc.StatusCode.OK.name)
+            return
+        wire = to_wire_error(failure, call.id, is_committed=call.is_committed)
+        if not isinstance(failure, LeptondError) or not failure.is_public:
+            _LOG.error("call failed request_id=%s", call.id, exc_info=failure)
+        call.record.end(wire.code.name, wire.reason)
+
+
+def _checked(request: Any) -> Any:
+    if isinstance(request, Undecodable):
+        msg = f"the request is not a valid {request.type_name}: corrupt bytes, or text not in UTF-8"
+        raise InvalidRequest(msg)
+    return request
+
+
+def _why_cancelled(call: Call) -> LeptondError:
+    remaining = call.remaining_s
+    if remaining is not None and remaining <= 0:
+        return DeadlineExpired("the deadline passed")
+    return RequestCancelled("the caller cancelled")

@@ -1,0 +1,1 @@
+"""Conversion between `leptond.v1` messages and our own values."""

@@ -1,0 +1,106 @@
+"""From what a caller wrote to token ids, off the event loop.
+
+Raw prompts, token ids and conversations become the same thing here. Sizes are refused by bytes
+before anything is tokenised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from leptond.errors import InvalidRequest, UnsupportedCapability
+from leptond.models import ServedModel
+from leptond.server.convert import requests
+from leptond.streaming import BlockingPool
+from leptond.text import ChatMessage
+from leptond.v1 import chat_pb2, generation_pb2
+
+__all__ = ["chat_prompt_ids", "raw_prompt_ids", "render_chat"]
+
+
+async def raw_prompt_ids(
+    wire: generation_pb2.GenerationInput, model: ServedModel, pool: BlockingPool
+) -> tuple[int, ...]:
+    """Token ids of a raw prompt.
+
+    Raises:
+        InvalidRequest: the prompt is missing, empty, too long or holds what is not text.
+    """
+    if wire.WhichOneof("prompt") == "token_ids":
+        if wire.HasField("add_special_tokens") or wire.HasField("parse_special"):
+            msg = (
+                "input.token_ids are taken as they are: "
+                "parse_special and add_special_tokens do not apply"
+            )
+            raise InvalidRequest(msg, field="input.token_ids")
+        return requests.prompt_ids(
+            wire.token_ids.ids,
+            model.capabilities.vocab_size,
+            model.max_context_tokens,
+            "input.token_ids",
+        )
+    if not wire.text:
+        raise InvalidRequest("input holds no prompt, or an empty one", field="input")
+    ids = await encode_text(
+        wire.text,
+        model,
+        pool,
+        parse_special=requests.optional(wire, "parse_special", default=True),
+        add_special=requests.optional(wire, "add_special_tokens", default=None),
+        field="input.text",
+    )
+    if not ids:
+        raise InvalidRequest("input.text has no tokens", field="input.text")
+    return tuple(ids)
+
+
+async def encode_text(
+    text: str,
+    model: ServedModel,
+    pool: BlockingPool,
+    *,
+    parse_special: bool,
+    add_special: bool | None,
+    field: str,
+) -> Sequence[int]:
+    """Tokenise one text off the loop, after a look at its size."""
+    tokenizer = model.tokenizer
+    tokenizer.check_text_size(text, model.max_context_tokens, field)
+    return await pool.run(tokenizer.encode, text, parse_special=parse_special, add_bos=add_special)
+
+
+async def chat_prompt_ids(
+    wire: chat_pb2.ChatInput, model: ServedModel, pool: BlockingPool, limits: requests.RequestLimits
+) -> tuple[int, ...]:
+    """Token ids of a rendered conversation."""
+    _, ids = await render_chat(wire, model, pool, limits)
+    return ids
+
+
+async def render_chat(
+    wire: chat_pb2.ChatInput, model: ServedModel, pool: BlockingPool, limits: requests.RequestLimits
+) -> tuple[str, tuple[int, ...]]:
+    """The rendered conversation and its token ids.
+
+    Raises:
+        UnsupportedCapability: the model has no chat template.
+        InvalidRequest: the conversation is too long, or the template refuses it.
+    """
+    template = model.template
+    if template is None:
+        raise UnsupportedCapability(f"model {model.name} has no chat template", field="model")
+    messages = requests.chat_messages(wire, limits)
+    for index, message in enumerate(messages):
+        field = f"input.messages[{index}].content"
+        model.tokenizer.check_text_size(message.content, model.max_context_tokens, field)
+    continues = wire.continue_final_message
+    opens = requests.optional(wire, "add_generation_prompt", default=not continues)
+
+    def render(messages: Sequence[ChatMessage]) -> tuple[str, tuple[int, ...]]:
+        prompt = template.render(
+            messages, add_generation_prompt=opens, continue_final_message=continues
+        )
+        model.tokenizer.check_text_size(prompt.text, model.max_context_tokens, "input.messages")
+        return prompt.text, tuple(model.tokenizer.encode_rendered(prompt))
+
+    return await pool.run(render, messages)
