@@ -88,8 +88,11 @@ def test_the_fake_engine_is_built_in():
     assert status.details["devices"] == "cpu"
 
 
-def test_the_plugins_that_are_installed_are_looked_at():
-    assert {"fake", "onnxruntime"} <= {status.name for status in list_backends()}
+def test_the_plugins_that_are_installed_are_looked_at(monkeypatch):
+    installed = {GROUP: [plugin("good")], "another.group": [plugin("good", name="other")]}
+    monkeypatch.setattr("leptond.backend.registry.entry_points", lambda group: installed[group])
+    assert [status.name for status in list_backends()] == ["engine", "fake"]
+    assert get_backend("engine") is good
 
 
 def test_an_unknown_engine_is_refused_with_those_that_are_there():
