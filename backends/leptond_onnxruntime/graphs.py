@@ -1,0 +1,106 @@
+"""Typed access to one ONNX Runtime session: the border behind which the engine is untyped.
+
+`Graph.open` runs on a loader thread; a `Binding` belongs to the worker thread of its session. Runs
+release the GIL.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from leptond.errors import BackendCrashed, BackendFault, ModelFailed
+from leptond_onnxruntime.device import Device
+from leptond_onnxruntime.options import EngineOptions
+
+__all__ = ["Binding", "Graph"]
+
+_LOG_NOTHING = 4  # ORT_LOGGING_LEVEL_FATAL: errors are raised, and told once by who catches them
+
+
+class Graph:
+    """A loaded graph, shared by every session of a model."""
+
+    def __init__(self, session: Any, device: Device) -> None:
+        self._session = session
+        self._device = device
+
+    @classmethod
+    def open(cls, path: Path, device: Device, options: EngineOptions) -> Graph:
+        """Load the graph at `path` and its weights.
+
+        Raises:
+            BackendUnavailable: the device did not start.
+            ModelFailed: the files are missing or damaged.
+        """
+        settings = ort.SessionOptions()
+        settings.log_severity_level = _LOG_NOTHING
+        settings.intra_op_num_threads = options.actual_threads
+        settings.add_session_config_entry("session.intra_op.allow_spinning", str(int(options.spin)))
+        # Body and head have a pool of threads each: without this, threads of the one that has
+        # just run spin on the cores that the other needs, and a step takes 1.7 times as long.
+        settings.add_session_config_entry("session.force_spinning_stop", "1")
+        try:
+            session = ort.InferenceSession(
+                path, settings, providers=list(device.providers), enable_fallback=0
+            )
+        except Exception as error:  # pybind11 gives its own classes, without a common base
+            raise ModelFailed(f"{path}: ONNX Runtime cannot load it: {error}") from error
+        device.check_providers(session.get_providers())
+        return cls(session, device)
+
+    def bind(self) -> Binding:
+        """A new set of bound inputs and outputs."""
+        return Binding(self._session, self._device)
+
+
+class Binding:
+    """Inputs and outputs of one graph, each bound until it is bound again, and its runs.
+
+    The memory behind what is bound must live until the last run.
+    """
+
+    def __init__(self, session: Any, device: Device) -> None:
+        self._session = session
+        self._device = device
+        self._binding = session.io_binding()
+
+    def feed(self, name: str, array: npt.NDArray[Any]) -> None:
+        """Bind a C-contiguous host array as input; other devices get a copy, made now."""
+        self._binding.bind_cpu_input(name, array)
+
+    def fill(self, name: str, array: npt.NDArray[Any]) -> None:
+        """Bind a C-contiguous host array as output."""
+        self._binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+
+    def share(
+        self,
+        source: str,
+        target: str,
+        address: int,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+    ) -> None:
+        """Bind device memory as input `source` and output `target`: updated in place."""
+        place = (self._device.ort_type, self._device.ort_index, dtype.type, shape, address)
+        self._binding.bind_input(source, *place)
+        self._binding.bind_output(target, *place)
+
+    def run(self) -> None:
+        """Run the graph on what is bound.
+
+        Raises:
+            BackendFault: the run failed.
+            BackendCrashed: it failed, and so will every run after it.
+        """
+        try:
+            self._session.run_with_iobinding(self._binding)
+        except Exception as error:  # pybind11 gives its own classes, without a common base
+            message = f"ONNX Runtime failed a run: {error}"
+            if self._device.is_fatal(message):
+                raise BackendCrashed(message) from error
+            raise BackendFault(message) from error
