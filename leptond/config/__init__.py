@@ -2,6 +2,7 @@
 
 from leptond.config.address import Address
 from leptond.config.errors import ConfigError, Problem
+from leptond.config.layers import settings_of_flags
 from leptond.config.loading import LoadedConfig, default_stores, load_config
 from leptond.config.origin import Origin, OriginKind
 from leptond.config.schema import Config, ModelSettings
@@ -19,5 +20,6 @@ __all__ = [
     "default_stores",
     "iter_rows",
     "load_config",
+    "settings_of_flags",
     "show_config",
 ]

@@ -24,7 +24,15 @@ from leptond.config.origin import Origin, OriginKind
 from leptond.config.ranges import plain_kinds
 from leptond.config.schema import Config, Section
 
-__all__ = ["Layer", "read_file", "read_flags", "read_variables", "sections", "variable_name"]
+__all__ = [
+    "Layer",
+    "read_file",
+    "read_flags",
+    "read_variables",
+    "sections",
+    "settings_of_flags",
+    "variable_name",
+]
 
 PREFIX: Final = "LEPTOND_"
 # Names that follow no rule: the path of the file itself, and the store's short name.
@@ -58,6 +66,16 @@ def sections() -> Iterator[tuple[str, type[Section]]]:
     for name, info in Config.model_fields.items():
         if isinstance(info.annotation, type) and issubclass(info.annotation, Section):
             yield name, info.annotation
+
+
+def settings_of_flags() -> dict[str, str]:
+    """Return the setting, `section.key`, that each flag of the command line sets."""
+    return {
+        flag: f"{section}.{key}"
+        for section, model in sections()
+        for key, info in model.model_fields.items()
+        if (flag := extra(info)["flag"])
+    }
 
 
 def variable_name(section: str, key: str) -> str:

@@ -4,7 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from leptond.config import ConfigError, OriginKind, default_stores, load_config
+from leptond.config import (
+    ConfigError,
+    OriginKind,
+    default_stores,
+    load_config,
+    settings_of_flags,
+)
 from leptond.config.schema import Config
 from leptond.telemetry import LogOptions, TelemetryOptions
 
@@ -312,3 +318,11 @@ def test_sections_become_the_options_of_their_packages():
 def test_a_flag_that_the_schema_lacks_is_a_mistake_of_the_command_line():
     with pytest.raises(KeyError):
         load(None, {"server.colour": 1})
+
+
+def test_every_flag_sets_a_setting_of_its_own():
+    settings = settings_of_flags()
+    assert settings["--listen"] == "server.listen"
+    assert settings["--store"] == "models.stores"
+    assert len(set(settings.values())) == len(settings)
+    assert all(flag.startswith("--") for flag in settings)
