@@ -5,7 +5,7 @@ from __future__ import annotations
 from leptond.models.lifecycle import ModelLease
 from leptond.models.names import ModelName
 from leptond.models.registry import LoadPolicy, ModelRegistry
-from leptond.models.serving import LoaderOptions, ModelLoader, ServedModel
+from leptond.models.serving import LoaderOptions, ModelLoader, ModelSizes, ServedModel
 from leptond.models.store import Store, StoredModel, StoredVariant
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "ModelLoader",
     "ModelName",
     "ModelRegistry",
+    "ModelSizes",
     "ServedModel",
     "Store",
     "StoredModel",

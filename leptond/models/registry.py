@@ -255,7 +255,7 @@ class ModelRegistry:
     def _describe(self, entry: ModelEntry) -> ModelDescription:
         variant = entry.variant
         try:
-            estimate = self._loader.needed_bytes(self._loader.estimate(variant))
+            estimate = self._loader.needed_bytes(variant)
             reason = entry.reason
         except LeptondError as error:
             estimate, reason = 0, entry.reason or str(error)

@@ -26,10 +26,27 @@ from leptond.models.store import StoredVariant
 from leptond.scheduler import ComputeBudget, SchedulerOptions, StepScheduler
 from leptond.text import ChatTemplate, Tokenizer
 
-__all__ = ["LoaderOptions", "ModelLoader", "ServedModel"]
+__all__ = ["LoaderOptions", "ModelLoader", "ModelSizes", "ServedModel"]
 
 _WEIGHTS_SHARE = 0.9  # of a load's time that the weights take, roughly: progress is for people
 _STOP_DEADLINE_S = 10.0  # a step takes milliseconds; a worker that needs longer is stuck
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSizes:
+    """Where one model runs and how much it may take.
+
+    Attributes:
+        device: `cpu`, `cuda:0`.
+        num_slots: texts that it generates at once.
+        max_context_tokens: longest prompt and answer together; 0 is the model's own limit.
+        kv_bytes: memory for keys and values; 0 is room for every slot in full.
+    """
+
+    device: str = "cpu"
+    num_slots: int = 16
+    max_context_tokens: int = 0
+    kv_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +54,12 @@ class LoaderOptions:
     """How models are loaded.
 
     Attributes:
-        device: where models run: `cpu`, `cuda:0`.
-        num_slots: texts that one model generates at once.
-        max_context_tokens: longest prompt and answer together; 0 is the model's own limit.
-        kv_bytes: memory for keys and values of one model; 0 is room for every slot in full.
+        sizes_of: what applies to `model:variant`.
         backend_options: the engines' own tables, by backend name.
         scheduler: bounds of queue and step.
     """
 
-    device: str = "cpu"
-    num_slots: int = 16
-    max_context_tokens: int = 0
-    kv_bytes: int = 0
+    sizes_of: Callable[[str], ModelSizes] = lambda name: ModelSizes()
     backend_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     scheduler: SchedulerOptions = field(default_factory=SchedulerOptions)
 
@@ -115,11 +126,12 @@ class ModelLoader:
 
     def fits(self, variant: StoredVariant) -> bool:
         """Whether the budget has room for it at this moment."""
-        return self._budget.can_reserve(self.needed_bytes(self.estimate(variant)))
+        return self._budget.can_reserve(self.needed_bytes(variant))
 
-    def needed_bytes(self, estimate: MemoryEstimate) -> int:
-        """What `load` will reserve for a model of this size."""
-        return estimate.weights_bytes + self._kv_bytes(estimate)
+    def needed_bytes(self, variant: StoredVariant) -> int:
+        """What `load` will reserve for it."""
+        estimate = self.estimate(variant)
+        return estimate.weights_bytes + self._kv_bytes(variant, estimate)
 
     def load(self, variant: StoredVariant, progress: Progress) -> ServedModel:
         """Load one variant; blocks for as long as that takes.
@@ -166,7 +178,7 @@ class ModelLoader:
             model,
             session,
             tokenizer,
-            self._options.scheduler.with_kv_tokens(self._kv_tokens(estimate, session)),
+            self._options.scheduler.with_kv_tokens(self._kv_tokens(variant, estimate, session)),
             compute=self._compute,
             flush=self._flush,
         )
@@ -196,30 +208,37 @@ class ModelLoader:
     def _reserve(self, variant: StoredVariant, estimate: MemoryEstimate) -> tuple[Reservation, ...]:
         weights = self._budget.reserve(estimate.weights_bytes, variant.name, "weights")
         try:
-            kv = self._budget.reserve(self._kv_bytes(estimate), variant.name, "kv")
+            kv = self._budget.reserve(self._kv_bytes(variant, estimate), variant.name, "kv")
         except BaseException:
             weights.release()
             raise
         return weights, kv
 
-    def _kv_bytes(self, estimate: MemoryEstimate) -> int:
-        full = estimate.slot_bytes * self._options.num_slots
-        return min(full, self._options.kv_bytes or full)
+    def _kv_bytes(self, variant: StoredVariant, estimate: MemoryEstimate) -> int:
+        sizes = self._options.sizes_of(variant.name)
+        full = estimate.slot_bytes * sizes.num_slots
+        return min(full, sizes.kv_bytes or full)
 
-    def _kv_tokens(self, estimate: MemoryEstimate, session: SessionOptions) -> int:
+    def _kv_tokens(
+        self, variant: StoredVariant, estimate: MemoryEstimate, session: SessionOptions
+    ) -> int:
         bytes_per_token = max(1, estimate.slot_bytes // session.max_tokens)
-        return self._kv_bytes(estimate) // bytes_per_token
+        return self._kv_bytes(variant, estimate) // bytes_per_token
 
     def _session_options(self, variant: StoredVariant) -> SessionOptions:
-        context = self._options.max_context_tokens or int(
-            variant.facts.get("max_context_tokens", 0)
+        sizes = self._options.sizes_of(variant.name)
+        own = int(variant.facts.get("max_context_tokens", 0))
+        return SessionOptions(
+            num_slots=sizes.num_slots,
+            max_tokens=min(sizes.max_context_tokens or own, own)
+            if own
+            else sizes.max_context_tokens,
         )
-        return SessionOptions(num_slots=self._options.num_slots, max_tokens=context)
 
     def _source(self, variant: StoredVariant) -> ModelSource:
         return ModelSource(
             directory=variant.directory,
             precision=variant.precision,
-            device=self._options.device,
+            device=self._options.sizes_of(variant.name).device,
             options=self._options.backend_options.get(variant.backend, {}),
         )

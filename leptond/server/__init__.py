@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from leptond.server.convert.requests import RequestLimits
 from leptond.server.front import Front, FrontOptions
 from leptond.server.services import Role
+from leptond.server.transport import TransportOptions
 
-__all__ = ["Front", "FrontOptions", "Role"]
+__all__ = ["Front", "FrontOptions", "RequestLimits", "Role", "TransportOptions"]

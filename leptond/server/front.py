@@ -97,10 +97,9 @@ class Front:
         ]
 
     @property
-    def addresses(self) -> tuple[tuple[str, Role], ...]:
-        """Every bound address with its role, once started."""
-        roles = zip(self._servers, (Role.PUBLIC, Role.ADMIN), strict=True)
-        return tuple((address, role) for server, role in roles for address in server.addresses)
+    def addresses(self) -> tuple[str, ...]:
+        """Every bound address, public ones first, with real ports; once started."""
+        return tuple(address for server in self._servers for address in server.addresses)
 
     @property
     def num_calls(self) -> int:

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from leptond.backend import MemoryEstimate
 from leptond.errors import (
     BackendUnavailable,
     ModelFailed,
@@ -32,13 +31,10 @@ class Loader:
         self.may_finish = threading.Event()
         self.may_finish.set()
 
-    def estimate(self, variant):
+    def needed_bytes(self, variant):
         if variant.backend == "absent":
             raise BackendUnavailable("backend absent is not installed")
-        return MemoryEstimate(100, 1)
-
-    def needed_bytes(self, estimate):
-        return estimate.weights_bytes
+        return 100
 
     def fits(self, variant):
         del variant

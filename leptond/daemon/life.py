@@ -15,56 +15,28 @@ import gc
 import logging
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from leptond.backend.fake import FakeOptions, write_fake_assets, write_fake_options
 from leptond.backend.registry import get_backend
-from leptond.host import Notifier, StopSignals
+from leptond.daemon.options import DaemonOptions, fake_variant
+from leptond.host import AddressLock, Notifier, StopSignals
 from leptond.memory import MemoryBudget
 from leptond.models import (
-    LoaderOptions,
-    LoadPolicy,
     ModelLoader,
     ModelRegistry,
     Store,
-    StoredVariant,
 )
 from leptond.scheduler import ComputeBudget
-from leptond.server import Front, FrontOptions
+from leptond.server import Front
 from leptond.streaming import BlockingPool, LoopBridge, wait_future
 from leptond.telemetry import Telemetry
-from leptond.types import Task
 
-__all__ = ["Daemon", "DaemonOptions", "fake_variant"]
+__all__ = ["Daemon"]
 
 _LOG = logging.getLogger(__name__)
 _CLOSE_DEADLINE_S = 15.0
 _STATUS_INTERVAL_S = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class DaemonOptions:
-    """Everything that the daemon is told; made of the configuration by the command line.
-
-    Attributes:
-        stores: directories of models.
-        preload: models that are ready before the daemon is.
-        memory_bytes: budget of all models together.
-        num_cores: cores that engines may use together.
-        grace_s: how long running calls may take once it drains.
-    """
-
-    front: FrontOptions
-    stores: tuple[Path, ...]
-    memory_bytes: int
-    num_cores: int
-    preload: tuple[str, ...] = ()
-    policy: LoadPolicy = LoadPolicy.ON_DEMAND
-    loader: LoaderOptions = field(default_factory=LoaderOptions)
-    fake_models: tuple[tuple[str, FakeOptions], ...] = ()
-    grace_s: float = 30.0
 
 
 class Daemon:
@@ -93,9 +65,14 @@ class Daemon:
         """Serve until a signal comes. False when something would not end in time.
 
         Raises:
+            AddressInUse: another daemon serves one of its addresses.
             LeptondError: it could not start: an address, a preloaded model.
         """
         with contextlib.ExitStack() as stack:
+            for address in {*self._options.front.public, *self._options.front.admin}:
+                if not address.endswith(":0"):  # a port that the system picks is nobody else's
+                    lock = AddressLock.acquire(self._options.runtime_directory, address)
+                    stack.enter_context(lock)
             pool = BlockingPool(name="leptond-text")
             stack.callback(pool.shutdown)
             bridge = LoopBridge(asyncio.get_running_loop())
@@ -135,8 +112,8 @@ class Daemon:
         self, front: Front, models: ModelRegistry, pool: BlockingPool, signals: StopSignals
     ) -> None:
         await front.start()
-        for address, role in front.addresses:
-            self._announce(f"{address} ({role})" if role == "admin" else address)
+        for address in front.addresses:
+            self._announce(address)
         await pool.run(models.describe_all)  # so that health and reflection know every name
         for name in self._options.preload:
             self._notifier.status(f"loading {name}")
@@ -191,22 +168,3 @@ class Daemon:
         await asyncio.wait(ends, timeout=self._options.grace_s, return_when=asyncio.FIRST_COMPLETED)
         for end in ends:
             end.cancel()
-
-
-def fake_variant(name: str, options: FakeOptions, directory: Path) -> StoredVariant:
-    """Write a fake model's files below `directory` and describe it as the store would."""
-    home = directory / name
-    home.mkdir(parents=True)
-    write_fake_assets(home, options)
-    write_fake_options(home, options)
-    return StoredVariant(
-        model=name,
-        variant="fake",
-        version=1,
-        backend="fake",
-        precision="float32",
-        tasks=frozenset({Task.GENERATE, Task.CHAT}),
-        directory=home,
-        assets=home,
-        facts={"max_context_tokens": options.context, "title": "deterministic pseudo-language"},
-    )
