@@ -1,0 +1,133 @@
+"""Turns the logits of one request into its tokens and its text, and says when it ends.
+
+The only module of the scheduler that reads `leptond.text`. Thread: the worker; one per request,
+made when the request gets its first slot and kept when it loses one.
+"""
+
+from __future__ import annotations
+
+from leptond.backend import RowPick, StepResult
+from leptond.errors import InvariantViolation
+from leptond.text import Detokenizer, Sampler, StopMatcher, Tokenizer
+from leptond.types import FinishReason, GenerationRequest, TokenChunk, TokenLogprob
+
+__all__ = ["AnswerWriter"]
+
+
+class AnswerWriter:
+    """Samples, detokenises and watches for the end of one answer.
+
+    Args:
+        tokenizer: None leaves every chunk's text empty.
+        max_tokens: most tokens to sample: the request's own bound, cut to the context.
+
+    Attributes:
+        num_sampled: tokens sampled so far.
+        finish_reason: why the answer ended; None while it goes on.
+        matched_stop: the stop string or stop token that ended it.
+    """
+
+    __slots__ = (
+        "_detokenizer",
+        "_matcher",
+        "_max_tokens",
+        "_num_top_logprobs",
+        "_sampler",
+        "_stop_token_ids",
+        "_tokenizer",
+        "finish_reason",
+        "matched_stop",
+        "num_sampled",
+    )
+
+    def __init__(
+        self,
+        request: GenerationRequest,
+        tokenizer: Tokenizer | None,
+        *,
+        max_tokens: int,
+        vocab_size: int,
+    ) -> None:
+        stop = request.stop
+        self._tokenizer = tokenizer
+        self._max_tokens = max_tokens
+        self._stop_token_ids = stop.stop_token_ids
+        self._num_top_logprobs = request.num_top_logprobs
+        # The likeliest of unprocessed logits needs no sampler: the engine says it, for a whole
+        # step at once.
+        self._sampler = (
+            None
+            if _is_plain_greedy(request)
+            else Sampler(request.sampling, stop, request.prompt_ids, vocab_size)
+        )
+        self._detokenizer = (
+            None
+            if tokenizer is None
+            else Detokenizer(tokenizer, skip_special=request.skip_special, continues_text=True)
+        )
+        self._matcher = StopMatcher(stop.stop_strings) if stop.stop_strings else None
+        self.num_sampled = 0
+        self.finish_reason: FinishReason | None = None
+        self.matched_stop: str | int | None = None
+
+    def pick(self) -> RowPick | None:
+        """How the engine is to process the row's logits in the next step."""
+        return None if self._sampler is None else self._sampler.pick_for_step()
+
+    def accept(self, result: StepResult, line: int, likeliest: int) -> TokenChunk:
+        """Sample the next token from line `line` of a step's result.
+
+        `likeliest` is `result.candidate_ids[line, 0]`: the caller has read it for all lines. Sets
+        `finish_reason` and `matched_stop` when the token ends the answer.
+        """
+        sampler = self._sampler
+        token_id = likeliest if sampler is None else sampler.choose(result, line)
+        self.num_sampled += 1
+        logprobs: tuple[TokenLogprob, ...] = ()
+        if self._num_top_logprobs is not None:
+            logprobs = (self._logprob(result, line, token_id, self._num_top_logprobs),)
+        if token_id in self._stop_token_ids:
+            self.finish_reason = FinishReason.STOP
+            self.matched_stop = token_id
+            return TokenChunk((token_id,), self._rest(), logprobs)
+        text = "" if self._detokenizer is None else self._detokenizer.push(token_id)
+        if text and self._matcher is not None:
+            text, matched = self._matcher.push(text)
+            if matched is not None:
+                self.finish_reason = FinishReason.STOP
+                self.matched_stop = matched
+        if self.finish_reason is None and self.num_sampled >= self._max_tokens:
+            self.finish_reason = FinishReason.LENGTH
+            text += self._rest()
+        return TokenChunk((token_id,), text, logprobs)
+
+    def _rest(self) -> str:
+        """The text held back so far: an unfinished character, the start of a stop string."""
+        text = "" if self._detokenizer is None else self._detokenizer.flush()
+        if self._matcher is None:
+            return text
+        text, matched = self._matcher.push(text)
+        if matched is None:
+            return text + self._matcher.flush()
+        if self.finish_reason is FinishReason.LENGTH:
+            self.finish_reason = FinishReason.STOP
+            self.matched_stop = matched
+        return text
+
+    def _logprob(self, result: StepResult, line: int, token_id: int, num_top: int) -> TokenLogprob:
+        if self._sampler is None or self._tokenizer is None:
+            raise InvariantViolation("logprobs without a sampler or a tokenizer")
+        return self._sampler.logprob(result, line, token_id, num_top, self._tokenizer)
+
+
+def _is_plain_greedy(request: GenerationRequest) -> bool:
+    sampling = request.sampling
+    return (
+        sampling.is_greedy
+        and sampling.repetition_penalty == 1.0
+        and sampling.presence_penalty == 0.0
+        and sampling.frequency_penalty == 0.0
+        and not sampling.logit_bias
+        and request.stop.min_tokens == 0
+        and request.num_top_logprobs is None
+    )

@@ -1,0 +1,187 @@
+"""The order in which waiting requests get slots: fair between tenants, urgent first within one.
+
+Between tenants: whoever has been served the fewest tokens goes first (start-time fair queueing,
+Goyal, Vin and Cheng 1996, with equal weights). A tenant that comes back from idleness starts level
+with those that are active, so nobody saves up or owes.
+
+Within a tenant: by `due`, a time fixed on arrival: its deadline, or `patience_s` from now when that
+is sooner, less `priority_step_s` per level of priority. It never changes, and what arrives later is
+due later by as much, so a request is overtaken only by those that arrive within `patience_s` plus
+its disadvantage in priority after it: nothing starves.
+
+I1  Every waiting sequence is in exactly one tenant's list, which is sorted by `due`, then arrival.
+I2  An account exists while its tenant has a sequence waiting or running.
+
+Thread: not safe by itself; `admission` holds its lock around every call.
+"""
+
+from __future__ import annotations
+
+import heapq
+from bisect import bisect_right, insort_right
+from collections.abc import Iterator
+
+from leptond.errors import InvariantViolation
+from leptond.scheduler.options import SchedulerOptions
+from leptond.scheduler.sequence import Sequence
+
+__all__ = ["FairQueue", "TenantAccount", "bounded_priority", "due_time"]
+
+
+def bounded_priority(options: SchedulerOptions, priority: int) -> int:
+    """Return the priority that counts: what any caller may write cannot starve the others."""
+    return max(-options.max_priority, min(options.max_priority, priority))
+
+
+def due_time(options: SchedulerOptions, now: float, deadline: float, priority: int) -> float:
+    """Return when a request that arrives `now` is due; `priority` is bounded."""
+    return min(deadline, now + options.patience_s) - priority * options.priority_step_s
+
+
+def _by_due(sequence: Sequence) -> float:
+    return sequence.due
+
+
+def _is_ready(sequence: Sequence) -> bool:
+    return sequence.is_ready
+
+
+class TenantAccount:
+    """What one tenant has waiting and has been served.
+
+    Attributes:
+        served_tokens: tokens computed for it, on the common scale of all tenants; the worker adds
+            to it without the lock.
+        num_active: its sequences, waiting and running.
+    """
+
+    __slots__ = ("name", "num_active", "served_tokens", "waiting")
+
+    def __init__(self, name: str, served_tokens: int) -> None:
+        self.name = name
+        self.served_tokens = served_tokens
+        self.num_active = 0
+        self.waiting: list[Sequence] = []
+
+
+class FairQueue:
+    """Sequences that wait for a slot, by tenant."""
+
+    def __init__(self) -> None:
+        self._accounts: dict[str, TenantAccount] = {}
+        self._level_tokens = 0  # where a tenant that comes back starts
+        self._num_waiting = 0
+        self._num_tokens = 0
+        self._num_active = 0
+
+    def __len__(self) -> int:
+        return self._num_waiting
+
+    def __iter__(self) -> Iterator[Sequence]:
+        for account in self._accounts.values():
+            yield from account.waiting
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that the waiting sequences have to be computed."""
+        return self._num_tokens
+
+    @property
+    def num_active(self) -> int:
+        """Sequences that entered and did not leave: waiting and running."""
+        return self._num_active
+
+    def enter(self, sequence: Sequence) -> None:
+        """Take a new sequence into its tenant's account, and let it wait."""
+        tenant = sequence.request.tenant
+        account = self._accounts.get(tenant)
+        if account is None:
+            served = (other.served_tokens for other in self._accounts.values())
+            self._level_tokens = max(self._level_tokens, min(served, default=0))
+            account = self._accounts[tenant] = TenantAccount(tenant, self._level_tokens)
+        account.num_active += 1
+        self._num_active += 1
+        sequence.account = account
+        self.wait(sequence)
+
+    def wait(self, sequence: Sequence) -> None:
+        """Let a sequence wait that entered before: it is new, or it lost its slot."""
+        insort_right(sequence.account.waiting, sequence, key=_by_due)
+        self._num_waiting += 1
+        self._num_tokens += sequence.num_tokens
+
+    def remove(self, sequence: Sequence) -> None:
+        """End its waiting: it gets a slot, or it is about to leave."""
+        sequence.account.waiting.remove(sequence)
+        self._num_waiting -= 1
+        self._num_tokens -= sequence.num_tokens
+
+    def leave(self, sequence: Sequence) -> None:
+        """Forget a sequence that neither waits nor runs any more."""
+        account = sequence.account
+        account.num_active -= 1
+        self._num_active -= 1
+        if account.num_active == 0:
+            del self._accounts[account.name]
+            if not self._accounts:
+                self._level_tokens = max(self._level_tokens, account.served_tokens)
+
+    def candidates(self, limit: int) -> list[Sequence]:
+        """The first `limit` sequences in fair order; none is removed.
+
+        Each one named counts as served with its tokens for the choice of the next.
+        """
+        # A tenant's turn: tokens served, name (so that ties have an order), its next and the rest.
+        turns: list[tuple[int, str, Sequence, Iterator[Sequence]]] = []
+        for account in self._accounts.values():
+            ready: Iterator[Sequence] = filter(_is_ready, account.waiting)
+            if (first := next(ready, None)) is not None:
+                turns.append((account.served_tokens, account.name, first, ready))
+        heapq.heapify(turns)
+        chosen: list[Sequence] = []
+        while turns and len(chosen) < limit:
+            served_tokens, name, sequence, ready = turns[0]
+            chosen.append(sequence)
+            if (following := next(ready, None)) is None:
+                heapq.heappop(turns)
+            else:
+                served_tokens += sequence.num_tokens
+                heapq.heapreplace(turns, (served_tokens, name, following, ready))
+        return chosen
+
+    def ahead_of(self, tenant: str, due: float, num_tokens: int) -> tuple[int, int]:
+        """How many sequences, and how many tokens, would go before a new one of `num_tokens`.
+
+        Its own tenant's that are due before it; of each other tenant at most as much as of its
+        own, itself included, since turns are fair.
+        """
+        account = self._accounts.get(tenant)
+        earlier: list[Sequence] = []
+        if account is not None:
+            earlier = account.waiting[: bisect_right(account.waiting, due, key=_by_due)]
+        own_tokens = sum(sequence.num_tokens for sequence in earlier)
+        num_ahead, num_tokens_ahead = len(earlier), own_tokens
+        for other in self._accounts.values():
+            if other is not account:
+                waiting_tokens = sum(sequence.num_tokens for sequence in other.waiting)
+                num_ahead += min(len(other.waiting), len(earlier) + 1)
+                num_tokens_ahead += min(waiting_tokens, own_tokens + num_tokens)
+        return num_ahead, num_tokens_ahead
+
+    def check_integrity(self) -> None:
+        """Raise `InvariantViolation` when an account and its list disagree."""
+        waiting = list(self)
+        if len(waiting) != self._num_waiting or len(set(map(id, waiting))) != len(waiting):
+            raise InvariantViolation(f"{len(waiting)} sequences wait, {self._num_waiting} counted")
+        if sum(sequence.num_tokens for sequence in waiting) != self._num_tokens:
+            raise InvariantViolation(f"{self._num_tokens} waiting tokens counted")
+        if sum(account.num_active for account in self._accounts.values()) != self._num_active:
+            raise InvariantViolation(f"{self._num_active} active sequences counted")
+        for account in self._accounts.values():
+            if account.num_active < max(1, len(account.waiting)):
+                raise InvariantViolation(f"tenant {account.name!r} has lost a sequence")
+            if account.waiting != sorted(account.waiting, key=_by_due):
+                raise InvariantViolation(f"tenant {account.name!r} is out of order")
+            for sequence in account.waiting:
+                if sequence.account is not account or sequence.slot is not None:
+                    raise InvariantViolation(f"request {sequence.request.id} should not wait")
