@@ -50,7 +50,7 @@ def serve(config_path: Path | None, fake_models: tuple[str, ...], **flags: Any) 
     import uvloop
 
     from leptond.backend.fake import parse_fake_model
-    from leptond.daemon import Daemon, DaemonOptions, daemon_options
+    from leptond.daemon import Daemon, daemon_options
     from leptond.host import HostEnvironment, Notifier, StopSignals
     from leptond.telemetry import Telemetry, setup_logging
 
@@ -65,18 +65,20 @@ def serve(config_path: Path | None, fake_models: tuple[str, ...], **flags: Any) 
     options = daemon_options(loaded.config, host, fakes)
     telemetry = Telemetry.configure(loaded.config.telemetry.to_options(), os.environ)
 
-    async def run(options: DaemonOptions) -> bool:
-        daemon = Daemon(
-            options,
-            telemetry=telemetry,
-            notifier=Notifier(host.notify_socket),
-            announce=click.echo,
-        )
+    async def run() -> bool:
         async with StopSignals() as signals:
-            return await daemon.run(signals)
+            daemon = Daemon(
+                options,
+                telemetry=telemetry,
+                notifier=Notifier(host.notify_socket),
+                watchdog_interval_s=host.watchdog_interval_s,
+                signals=signals,
+                announce=click.echo,
+            )
+            return await daemon.run()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        is_clean = runner.run(run(options))
+        is_clean = runner.run(run())
     if not is_clean:
         click.echo("leptond: stopped, but a worker would not end in time", err=True)
         sys.stderr.flush()

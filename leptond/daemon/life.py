@@ -20,7 +20,7 @@ from typing import Any
 
 from leptond.backend.registry import get_backend
 from leptond.daemon.options import DaemonOptions, fake_variant
-from leptond.host import AddressLock, Notifier, StopSignals
+from leptond.host import AddressLock, Notifier, StopSignals, keep_watchdog
 from leptond.memory import MemoryBudget
 from leptond.models import (
     ModelLoader,
@@ -40,11 +40,13 @@ _STATUS_INTERVAL_S = 10.0
 
 
 class Daemon:
-    """One run of the daemon.
+    """One run of the daemon. Made on the loop that it runs on.
 
     Args:
         telemetry: configured already.
         notifier: tells the service manager.
+        watchdog_interval_s: how often the service manager wants a sign of life; None for never.
+        signals: when to stop.
         announce: called with each bound address once it accepts connections.
     """
 
@@ -54,78 +56,83 @@ class Daemon:
         *,
         telemetry: Telemetry,
         notifier: Notifier,
+        watchdog_interval_s: float | None,
+        signals: StopSignals,
         announce: Callable[[str], None],
     ) -> None:
         self._options = options
         self._telemetry = telemetry
         self._notifier = notifier
+        self._watchdog_interval_s = watchdog_interval_s
+        self._signals = signals
         self._announce = announce
+        self._resources = contextlib.ExitStack()
+        self._pool = BlockingPool(name="leptond-text")
+        self._bridge = LoopBridge(asyncio.get_running_loop())
 
-    async def run(self, signals: StopSignals) -> bool:
+    async def run(self) -> bool:
         """Serve until a signal comes. False when something would not end in time.
 
         Raises:
             AddressInUse: another daemon serves one of its addresses.
             LeptondError: it could not start: an address, a preloaded model.
         """
-        with contextlib.ExitStack() as stack:
-            for address in {*self._options.front.public, *self._options.front.admin}:
-                if not address.endswith(":0"):  # a port that the system picks is nobody else's
-                    lock = AddressLock.acquire(self._options.runtime_directory, address)
-                    stack.enter_context(lock)
-            pool = BlockingPool(name="leptond-text")
-            stack.callback(pool.shutdown)
-            bridge = LoopBridge(asyncio.get_running_loop())
-            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="leptond-")))
-            models = self._make_models(bridge, directory)
-            self._telemetry.observe_models(
-                lambda: {model.name: model.scheduler.load() for model in models.loaded()}
-            )
+        with self._resources as resources:
+            resources.callback(self._pool.shutdown)
+            self._lock_addresses()
+            models = self._make_models()
             front = Front(
                 self._options.front,
                 models=models,
                 policy=self._options.policy,
-                bridge=bridge,
-                pool=pool,
+                bridge=self._bridge,
+                pool=self._pool,
                 telemetry=self._telemetry,
             )
             try:
-                await self._start(front, models, pool, signals)
-                await self._serve(front, models, signals)
+                await self._start(front, models)
+                await self._serve(front, models)
             finally:
-                is_clean = await self._stop(front, models, pool, signals)
+                is_clean = await self._stop(front, models)
             return is_clean
 
-    def _make_models(self, bridge: LoopBridge, directory: Path) -> ModelRegistry:
+    def _lock_addresses(self) -> None:
+        for address in {*self._options.front.public, *self._options.front.admin}:
+            if not address.endswith(":0"):  # a port that the system picks is nobody else's
+                lock = AddressLock.acquire(self._options.runtime_directory, address)
+                self._resources.enter_context(lock)
+
+    def _make_models(self) -> ModelRegistry:
         options = self._options
         loader = ModelLoader(
             options.loader,
             budget=MemoryBudget(options.memory_bytes),
             compute=ComputeBudget(options.num_cores),
-            flush=bridge.flush,
+            flush=self._bridge.flush,
             find_backend=get_backend,
         )
-        fixed = tuple(fake_variant(name, fake, directory) for name, fake in options.fake_models)
-        return ModelRegistry(Store(options.stores), loader, policy=options.policy, fixed=fixed)
+        scratch = tempfile.TemporaryDirectory(prefix="leptond-")
+        fakes = Path(self._resources.enter_context(scratch))
+        models = ModelRegistry(
+            Store(options.stores),
+            loader,
+            policy=options.policy,
+            fixed=tuple(fake_variant(name, fake, fakes) for name, fake in options.fake_models),
+        )
+        self._telemetry.observe_models(
+            lambda: {model.name: model.scheduler.load() for model in models.loaded()}
+        )
+        return models
 
-    async def _start(
-        self, front: Front, models: ModelRegistry, pool: BlockingPool, signals: StopSignals
-    ) -> None:
+    async def _start(self, front: Front, models: ModelRegistry) -> None:
         await front.start()
         for address in front.addresses:
             self._announce(address)
-        await pool.run(models.describe_all)  # so that health and reflection know every name
+        await self._pool.run(models.describe_all)  # so that health and reflection know every name
         for name in self._options.preload:
             self._notifier.status(f"loading {name}")
-            load = asyncio.ensure_future(wait_future(models.load(name)))
-            stopped = asyncio.ensure_future(signals.wait())
-            either: set[asyncio.Future[Any]] = {load, stopped}
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            stopped.cancel()
-            if not load.done():
-                load.cancel()
+            if not await self._preload(models, name):
                 return  # a signal came first
-            load.result()
         # What lives until the end need not be looked at by every collection.
         gc.collect()
         gc.freeze()
@@ -133,38 +140,54 @@ class Daemon:
         self._notifier.ready()
         _LOG.info("ready preloaded=%d", len(self._options.preload))
 
-    async def _serve(self, front: Front, models: ModelRegistry, signals: StopSignals) -> None:
+    async def _preload(self, models: ModelRegistry, name: str) -> bool:
+        load = asyncio.ensure_future(wait_future(models.load(name)))
+        stopped = asyncio.ensure_future(self._signals.wait())
+        either: set[asyncio.Future[Any]] = {load, stopped}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if not load.done():
+            load.cancel()
+            return False
+        load.result()
+        return True
+
+    async def _serve(self, front: Front, models: ModelRegistry) -> None:
         """Tell the service manager how it goes until a signal ends it."""
-        while True:
+        watchdog = None
+        if self._watchdog_interval_s is not None:
+            # This very loop must run for a sign of life to leave: that is the check.
+            beat = keep_watchdog(self._notifier, self._watchdog_interval_s, lambda: True)
+            watchdog = asyncio.create_task(beat, name="watchdog")
+        while not self._signals.is_stopping:
             loaded = len(models.loaded())
             self._notifier.status(f"serving: {loaded} models loaded, {front.num_calls} calls open")
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_STATUS_INTERVAL_S):
-                    await signals.wait()
-                    return
-            except TimeoutError:
-                continue
+                    await self._signals.wait()
+        if watchdog is not None:
+            watchdog.cancel()
+            await asyncio.gather(watchdog, return_exceptions=True)
 
-    async def _stop(
-        self, front: Front, models: ModelRegistry, pool: BlockingPool, signals: StopSignals
-    ) -> bool:
+    async def _stop(self, front: Front, models: ModelRegistry) -> bool:
         self._notifier.stopping()
         front.drain()
-        await self._drain(front, signals)
+        await self._drain(front)
         await front.stop()
-        is_closed = await pool.run(models.close, _CLOSE_DEADLINE_S)
-        await pool.run(self._telemetry.shutdown)
+        is_closed = await self._pool.run(models.close, _CLOSE_DEADLINE_S)
+        await self._pool.run(self._telemetry.shutdown)
         _LOG.info("stopped clean=%s", is_closed)
         return is_closed
 
-    async def _drain(self, front: Front, signals: StopSignals) -> None:
+    async def _drain(self, front: Front) -> None:
         """Wait for running calls until the grace period ends or a second signal comes.
 
         Addresses stay open meanwhile, so that health is seen to change and refusals say why.
         """
         self._notifier.status(f"draining: {front.num_calls} calls open")
         _LOG.info("draining calls=%d grace_s=%g", front.num_calls, self._options.grace_s)
-        ends = [asyncio.ensure_future(wait()) for wait in (front.wait_idle, signals.wait_forced)]
+        waits = (front.wait_idle, self._signals.wait_forced)
+        ends = [asyncio.ensure_future(wait()) for wait in waits]
         await asyncio.wait(ends, timeout=self._options.grace_s, return_when=asyncio.FIRST_COMPLETED)
         for end in ends:
             end.cancel()

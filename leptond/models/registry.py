@@ -303,7 +303,9 @@ class ModelRegistry:
 
         try:
             self._make_room(variant)
-            outcome: ServedModel | BaseException = self._loader.load(variant, progress)
+            outcome: ServedModel | BaseException = self._loader.load(
+                variant, progress, lambda error: self._on_crash(variant.name, error)
+            )
         except LeptondError as error:
             _LOG.warning("load failed model=%s reason=%s", variant.name, error)
             outcome = error
@@ -326,6 +328,11 @@ class ModelRegistry:
             victim = min(idle, key=lambda entry: entry.last_used_s)
             _LOG.info("evict model=%s for=%s", victim.variant.name, variant.name)
             self.unload(victim.variant.name).result()
+
+    def _on_crash(self, name: str, error: LeptondError) -> None:
+        """A worker died by itself: let the model go, so that the next request loads it anew."""
+        _LOG.error("worker died model=%s reason=%s", name, error)
+        self.unload(name)
 
     def _changed(self, name: str, state: ModelState) -> None:
         with self._lock:

@@ -6,6 +6,7 @@ weights, reads the text assets, and starts the scheduler, whose worker thread ow
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +21,7 @@ from leptond.backend import (
     SessionKind,
     SessionOptions,
 )
-from leptond.errors import BackendCrashed, UnsupportedCapability
+from leptond.errors import BackendCrashed, LeptondError, UnsupportedCapability
 from leptond.memory import MemoryBudget, Reservation
 from leptond.models.store import StoredVariant
 from leptond.scheduler import ComputeBudget, SchedulerOptions, StepScheduler
@@ -29,6 +30,7 @@ from leptond.text import ChatTemplate, Tokenizer
 __all__ = ["LoaderOptions", "ModelLoader", "ModelSizes", "ServedModel"]
 
 _WEIGHTS_SHARE = 0.9  # of a load's time that the weights take, roughly: progress is for people
+_SESSION_SHARE = 0.95
 _STOP_DEADLINE_S = 10.0  # a step takes milliseconds; a worker that needs longer is stuck
 
 
@@ -130,11 +132,14 @@ class ModelLoader:
 
     def needed_bytes(self, variant: StoredVariant) -> int:
         """What `load` will reserve for it."""
-        estimate = self.estimate(variant)
-        return estimate.weights_bytes + self._kv_bytes(variant, estimate)
+        return sum(self._pools(variant, self.estimate(variant)).values())
 
-    def load(self, variant: StoredVariant, progress: Progress) -> ServedModel:
+    def load(
+        self, variant: StoredVariant, progress: Progress, on_crash: Callable[[LeptondError], None]
+    ) -> ServedModel:
         """Load one variant; blocks for as long as that takes.
+
+        `on_crash` is called on the model's worker thread when that died by itself.
 
         Raises:
             MemoryBudgetExceeded, BackendUnavailable, UnsupportedCapability, ModelFailed.
@@ -142,62 +147,62 @@ class ModelLoader:
         progress("reserve", 0.0)
         backend = self._find_backend(variant.backend)
         estimate = self.estimate(variant)
-        reservations = self._reserve(variant, estimate)
-        try:
+        with contextlib.ExitStack() as undo:
+            reservations = []
+            for pool, num_bytes in self._pools(variant, estimate).items():
+                reservations.append(self._budget.reserve(num_bytes, variant.name, pool))
+                undo.callback(reservations[-1].release)
             model = backend.load(
                 self._source(variant),
                 lambda stage, fraction: progress(stage, fraction * _WEIGHTS_SHARE),
             )
-            try:
-                return self._serve(variant, model, estimate, reservations, progress)
-            except BaseException:
-                model.close()
-                raise
-        except BaseException:
-            for reservation in reservations:
-                reservation.release()
-            raise
-
-    def _serve(
-        self,
-        variant: StoredVariant,
-        model: Model,
-        estimate: MemoryEstimate,
-        reservations: tuple[Reservation, ...],
-        progress: Progress,
-    ) -> ServedModel:
-        if model.capabilities.kind is not SessionKind.STEP:
-            msg = f"model {variant.name} runs in whole calls, which this daemon does not serve yet"
-            raise UnsupportedCapability(msg)
-        progress("tokenizer", _WEIGHTS_SHARE)
-        tokenizer = Tokenizer.load(variant.assets)
-        template = ChatTemplate.load(variant.assets, tokenizer)
-        session = self._fit(self._session_options(variant), model.capabilities)
-        scheduler = StepScheduler(
-            variant.name,
-            model,
-            session,
-            tokenizer,
-            self._options.scheduler.with_kv_tokens(self._kv_tokens(variant, estimate, session)),
-            compute=self._compute,
-            flush=self._flush,
-        )
-        progress("session", 0.95)
-        scheduler.start()
+            undo.callback(model.close)
+            progress("tokenizer", _WEIGHTS_SHARE)
+            tokenizer = Tokenizer.load(variant.assets)
+            template = ChatTemplate.load(variant.assets, tokenizer)
+            scheduler = self._make_scheduler(variant, model, tokenizer, estimate, on_crash)
+            progress("session", _SESSION_SHARE)
+            scheduler.start()
+            undo.pop_all()
         return ServedModel(
             variant=variant,
             capabilities=model.capabilities,
             tokenizer=tokenizer,
             template=template,
             scheduler=scheduler,
-            max_context_tokens=session.max_tokens,
+            max_context_tokens=self._fit(variant, model.capabilities).max_tokens,
             _model=model,
-            _reservations=reservations,
+            _reservations=tuple(reservations),
         )
 
-    @staticmethod
-    def _fit(wanted: SessionOptions, capabilities: Capabilities) -> SessionOptions:
+    def _make_scheduler(
+        self,
+        variant: StoredVariant,
+        model: Model,
+        tokenizer: Tokenizer,
+        estimate: MemoryEstimate,
+        on_crash: Callable[[LeptondError], None],
+    ) -> StepScheduler:
+        if model.capabilities.kind is not SessionKind.STEP:
+            msg = f"model {variant.name} runs in whole calls, which this daemon does not serve yet"
+            raise UnsupportedCapability(msg)
+        session = self._fit(variant, model.capabilities)
+        bytes_per_token = max(1, estimate.slot_bytes // session.max_tokens)
+        max_kv_tokens = self._kv_bytes(variant, estimate) // bytes_per_token
+        return StepScheduler(
+            variant.name,
+            model,
+            session,
+            tokenizer,
+            self._options.scheduler.with_kv_tokens(max_kv_tokens),
+            compute=self._compute,
+            flush=self._flush,
+            on_failure=on_crash,
+        )
+
+    def _fit(self, variant: StoredVariant, capabilities: Capabilities) -> SessionOptions:
         """What was configured, as far as the model can."""
+        wanted = self._session_options(variant)
         most = capabilities.max_context_tokens
         return SessionOptions(
             num_slots=min(wanted.num_slots, capabilities.max_slots),
@@ -205,25 +210,13 @@ class ModelLoader:
             num_threads=wanted.num_threads,
         )
 
-    def _reserve(self, variant: StoredVariant, estimate: MemoryEstimate) -> tuple[Reservation, ...]:
-        weights = self._budget.reserve(estimate.weights_bytes, variant.name, "weights")
-        try:
-            kv = self._budget.reserve(self._kv_bytes(variant, estimate), variant.name, "kv")
-        except BaseException:
-            weights.release()
-            raise
-        return weights, kv
+    def _pools(self, variant: StoredVariant, estimate: MemoryEstimate) -> dict[str, int]:
+        return {"weights": estimate.weights_bytes, "kv": self._kv_bytes(variant, estimate)}
 
     def _kv_bytes(self, variant: StoredVariant, estimate: MemoryEstimate) -> int:
         sizes = self._options.sizes_of(variant.name)
         full = estimate.slot_bytes * sizes.num_slots
         return min(full, sizes.kv_bytes or full)
-
-    def _kv_tokens(
-        self, variant: StoredVariant, estimate: MemoryEstimate, session: SessionOptions
-    ) -> int:
-        bytes_per_token = max(1, estimate.slot_bytes // session.max_tokens)
-        return self._kv_bytes(variant, estimate) // bytes_per_token
 
     def _session_options(self, variant: StoredVariant) -> SessionOptions:
         sizes = self._options.sizes_of(variant.name)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from google.protobuf import descriptor_pool
+from grpc_channelz.v1 import channelz_pb2
 from grpc_health.v1 import health_pb2
 
 from leptond.errors import InvalidRequest, ModelNotFound, ShuttingDown, SlowReader
@@ -144,6 +145,7 @@ class Front:
             addresses,
             transport,
             unix_mode=transport.admin_unix_mode if role is Role.ADMIN else transport.unix_mode,
+            has_channelz=role is Role.ADMIN,
         )
 
     def _on_state(self, name: str, state: ModelState) -> None:
@@ -209,7 +211,10 @@ def _standard_services(health: HealthService, others: Sequence[Service]) -> list
         service.name: descriptor_pool.Default() if service.pool is None else service.pool
         for service in others
     }
-    reflection = ReflectionService({**described, health_name: descriptor_pool.Default()})
+    channelz_name = channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name
+    for name in (health_name, channelz_name):
+        described[name] = descriptor_pool.Default()
+    reflection = ReflectionService(described)
     return [
         Service(health_name, {"Check": health.check, "List": health.list, "Watch": health.watch}),
         *(

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import grpc
 from grpc.aio import Server
+from grpc_channelz.v1 import channelz
 
 from leptond.errors import InvalidRequest
 
@@ -108,6 +109,7 @@ class GrpcServer:
         handlers: from `leptond.server.services`.
         addresses: `host:port` or `unix:/path`; port 0 lets the system choose.
         unix_mode: mode of its Unix sockets.
+        has_channelz: whether it also tells of the connections and calls of the process.
     """
 
     def __init__(
@@ -117,8 +119,11 @@ class GrpcServer:
         options: TransportOptions,
         *,
         unix_mode: int,
+        has_channelz: bool,
     ) -> None:
         self._server: Server = grpc.aio.server(options=options.channel_arguments())
+        if has_channelz:
+            channelz.add_channelz_servicer(self._server)
         self._server.add_generic_rpc_handlers(tuple(handlers))
         self._wanted = tuple(addresses)
         self._unix_mode = unix_mode

@@ -8,6 +8,7 @@ import stat
 import grpc
 import pytest
 from google.protobuf import descriptor_pb2
+from grpc_channelz.v1 import channelz_pb2, channelz_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
@@ -109,6 +110,7 @@ async def test_reflection_lists_and_describes_every_service(served, version):
     assert names == {
         "leptond.v1.TextGenerationService",
         "leptond.v1.ManagementService",
+        "grpc.channelz.v1.Channelz",
         "grpc.health.v1.Health",
         "grpc.reflection.v1.ServerReflection",
         "grpc.reflection.v1alpha.ServerReflection",
@@ -228,6 +230,17 @@ async def test_administration_answers_on_administrative_addresses_only(start):
         admin = f"unix:{served.directory / 'admin.sock'}"
         await collect(served.management(admin).LoadModel(request))
         await collect(served.text(admin).GenerateStream(raw()))  # it answers everything else too
+
+
+async def test_connections_are_told_to_administrators_only(start):
+    async with start(admin_is_public=False) as served:
+        request = channelz_pb2.GetServersRequest()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await channelz_pb2_grpc.ChannelzStub(served.channel()).GetServers(request)
+        assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
+        admin = served.channel(f"unix:{served.directory / 'admin.sock'}")
+        answer = await channelz_pb2_grpc.ChannelzStub(admin).GetServers(request)
+        assert answer.server
 
 
 async def test_sockets_have_their_modes_and_go_when_the_front_stops(start):

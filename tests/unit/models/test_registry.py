@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from leptond.errors import (
+    BackendCrashed,
     BackendUnavailable,
     ModelFailed,
     ModelLoading,
@@ -40,7 +41,8 @@ class Loader:
         del variant
         return len(self.loads) - len(self.closed) < self.room
 
-    def load(self, variant, progress):
+    def load(self, variant, progress, on_crash):
+        self.crash = on_crash
         progress("weights", 0.5)
         assert self.may_finish.wait(10)
         if self.error is not None:
@@ -200,6 +202,17 @@ def test_a_draining_registry_leases_and_loads_nothing(registry):
     for ask in (registry.try_acquire, registry.acquire, registry.load):
         with pytest.raises(ShuttingDown):
             ask("a")
+
+
+def test_a_model_whose_worker_died_is_loaded_anew_by_the_next_request(registry, loader):
+    unloaded = threading.Semaphore(0)
+    registry.load("a").result(10)
+    registry.watch(lambda _, state: unloaded.release() if state is ModelState.AVAILABLE else None)
+    loader.crash(BackendCrashed("the session is dead"))
+    unloaded.acquire(timeout=10)
+    registry.acquire("a").result(10).release()
+    assert loader.closed == ["a:int8"]
+    assert loader.loads == ["a:int8", "a:int8"]
 
 
 def test_closing_unloads_everything(registry, loader):
