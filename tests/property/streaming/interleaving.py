@@ -102,6 +102,7 @@ class Interleaving:
             self._left -= 1
             return
         self._left = self._cuts.pop(0) if self._cuts else -1
+        self._num_waits = 0  # whoever is cut was not waiting; and cuts come to an end
         self._pass_turn(int(threading.current_thread().name))
 
     def _pass_turn(self, index: int) -> None:
