@@ -61,6 +61,7 @@ _DEEP = [
     "unique",
     "upper",
 ]
+_WALKING = {"groupby", "map", "max", "min", "rejectattr", "selectattr", "sort", "unique"}
 _COMPARING_TESTS = [
     "!=",
     "<",
@@ -101,7 +102,7 @@ _PLAIN_TESTS = [
     "undefined",
 ]
 
-_MAX_ATTRIBUTE_CHARS = 256  # a path as in `map(attribute="a.b")` is walked for every item
+_MAX_STEPS = 16  # a path as in `map(attribute="a.b")` is walked for every item
 _MAX_DIGITS = 100  # `round` takes 10 to this power
 _MAX_INDENT = 16
 _INDENT_UNITS = 8  # 16 letters at each of 64 levels
@@ -131,7 +132,9 @@ def _priced(name: str, *, is_deep: bool) -> _Function:
     def priced(context: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
         budget: WorkBudget = context.budget
         if args or kwargs:
-            _check_arguments(budget, [*args, *kwargs.values()])
+            budget.weigh([args, kwargs])
+            if name in _WALKING:
+                _check_paths([*args, *kwargs.values()])
         if is_deep:
             value = budget.settled(value)
             budget.weigh(value)
@@ -147,11 +150,11 @@ def _priced(name: str, *, is_deep: bool) -> _Function:
     return priced
 
 
-def _check_arguments(budget: WorkBudget, arguments: list[Any]) -> None:
-    budget.weigh(arguments)
+def _check_paths(arguments: list[Any]) -> None:
+    """Refuse long paths in the arguments of filters that look up attributes."""
     for argument in arguments:
-        if isinstance(argument, str) and len(argument) > _MAX_ATTRIBUTE_CHARS:
-            raise _refuse(f"gives a filter an argument of {len(argument)} letters")
+        if isinstance(argument, str) and argument.count(".") > _MAX_STEPS:
+            raise _refuse(f"walks a path of more than {_MAX_STEPS} steps")
 
 
 @pass_context
@@ -187,7 +190,7 @@ def _indent(context: Any, s: Any, width: int | str = 4, *flags: Any, **named_fla
 def _join(context: Any, value: Any, d: Any = "", attribute: Any = None) -> Any:
     budget: WorkBudget = context.budget
     items = budget.settled(value)
-    _check_arguments(budget, [attribute])
+    _check_paths([attribute])
     budget.weigh(items)
     separator = to_text(budget, d)
     budget.charge_text(len(separator) * len(items))
@@ -228,7 +231,7 @@ def _string(context: Any, value: Any) -> Any:
 def _sum(context: Any, iterable: Any, attribute: Any = None, start: Any = 0) -> Any:
     budget: WorkBudget = context.budget
     items = budget.settled(iterable)
-    _check_arguments(budget, [attribute])
+    _check_paths([attribute])
     budget.weigh(items)
     if not isinstance(start, (int, float)):  # lists would be copied once per item
         raise _refuse("sums something else than numbers")

@@ -95,7 +95,7 @@ class _Instrument(NodeTransformer):
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
         self.generic_visit(node)
-        return _apply(CONCAT, nodes.List(node.nodes, "load", lineno=node.lineno))
+        return _apply(CONCAT, nodes.List(node.nodes, lineno=node.lineno))
 
     def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
         self.generic_visit(node)

@@ -73,10 +73,11 @@ class Tokenizer:
         self._control_of_mark = self._teach_marks(control)
         self._whole_texts: dict[bool, dict[int, str]] = {False: {}, True: {}}
         # Text may become the unknown token; no other control token may come out of text.
-        self._unforgeable_ids = self._special_ids - {_unknown_id(self._parsing)}
-        is_complete = _has_every_byte(self._parsing)
+        unknown_id = _unknown_id(self._parsing, generation)
+        self._unforgeable_ids = self._special_ids - {unknown_id}
+        has_every_byte = unknown_id is None or getattr(self._parsing.model, "byte_fallback", False)
         longest = self._vocabulary.longest_bytes()
-        self._longest_bytes = longest if is_complete else max(longest, _LONGEST_UNKNOWN_BYTES)
+        self._longest_bytes = longest if has_every_byte else max(longest, _LONGEST_UNKNOWN_BYTES)
 
     @classmethod
     def load(cls, directory: Path) -> Tokenizer:
@@ -297,14 +298,9 @@ def _read_vocabulary(engine: Engine, added: frozenset[int]) -> TokenVocabulary:
     return TokenVocabulary(tokens, added, state)
 
 
-def _unknown_id(engine: Engine) -> int | None:
-    unknown_id = getattr(engine.model, "unk_id", None)  # Unigram
-    if isinstance(unknown_id, int):
-        return unknown_id
-    token = getattr(engine.model, "unk_token", None)  # BPE, WordPiece, WordLevel
+def _unknown_id(engine: Engine, generation: GenerationDefaults) -> int | None:
+    """Return the token that stands for text which no other token can express."""
+    if not hasattr(engine.model, "unk_token"):  # a Unigram model has one and does not show it
+        return generation.unknown_token_id
+    token = engine.model.unk_token
     return None if token is None else engine.token_to_id(token)
-
-
-def _has_every_byte(engine: Engine) -> bool:
-    """Say whether any text at all can be expressed, so that no token stands for a long one."""
-    return _unknown_id(engine) is None or getattr(engine.model, "byte_fallback", False)
