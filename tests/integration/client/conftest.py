@@ -1,0 +1,33 @@
+"""A scripted daemon on a Unix socket, and the clients that talk to it."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+
+from leptond_client import Client, RetryPolicy
+from tests.integration.client.scripted import ScriptedDaemon
+
+# The light client is tested where nothing of the daemon's is installed.
+collect_ignore = [] if importlib.util.find_spec("grpc_health") else ["test_with_daemon.py"]
+
+QUICK = RetryPolicy(max_wait_s=5.0, initial_backoff_s=0.01, max_backoff_s=0.05)
+
+
+@pytest.fixture(autouse=True)
+def _no_address_from_outside(monkeypatch):
+    for name in ("LEPTON_ADDRESS", "LEPTON_MODEL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def daemon(tmp_path):
+    with ScriptedDaemon(f"unix:{tmp_path}/daemon.sock").running() as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def client(daemon):
+    with Client(daemon.address, retry=QUICK) as client:
+        yield client
