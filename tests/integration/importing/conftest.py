@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -17,15 +18,15 @@ def smollm2() -> Checkpoint:
 
 
 @pytest.fixture(scope="session")
-def smollm2_graphs(
-    smollm2: Checkpoint, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[Precision], Path]:
-    """Import the model once per precision."""
+def smollm2_graphs(smollm2: Checkpoint) -> Iterator[Callable[[Precision], Path]]:
+    """Import the model once per precision; a gigabyte, so it does not outlive the session."""
+    with TemporaryDirectory() as scratch:
 
-    @cache
-    def graphs(precision: Precision) -> Path:
-        directory = tmp_path_factory.mktemp(precision)
-        import_decoder(smollm2, directory, precision, lambda *_: None)
-        return directory
+        @cache
+        def graphs(precision: Precision) -> Path:
+            directory = Path(scratch) / precision
+            directory.mkdir()
+            import_decoder(smollm2, directory, precision, lambda *_: None)
+            return directory
 
-    return graphs
+        yield graphs
