@@ -40,10 +40,8 @@ class Graph:
         settings = ort.SessionOptions()
         settings.log_severity_level = _LOG_NOTHING
         settings.intra_op_num_threads = options.actual_threads
-        settings.add_session_config_entry("session.intra_op.allow_spinning", str(int(options.spin)))
-        # Body and head have a pool of threads each: without this, threads of the one that has
-        # just run spin on the cores that the other needs, and a step takes 1.7 times as long.
-        settings.add_session_config_entry("session.force_spinning_stop", "1")
+        for key, value in _thread_settings(options).items():
+            settings.add_session_config_entry(key, value)
         try:
             session = ort.InferenceSession(
                 path, settings, providers=list(device.providers), enable_fallback=0
@@ -56,6 +54,19 @@ class Graph:
     def bind(self) -> Binding:
         """A new set of bound inputs and outputs."""
         return Binding(self._session, self._device)
+
+
+def _thread_settings(options: EngineOptions) -> dict[str, str]:
+    """Entries of ONNX Runtime's session configuration."""
+    if not options.spin_us:
+        return {"session.intra_op.allow_spinning": "0"}
+    return {
+        "session.intra_op.allow_spinning": "1",
+        "session.intra_op.spin_duration_us": str(options.spin_us),
+        # Body and head have a pool of threads each, and so has every other model: none may spin
+        # on the cores that the next run needs.
+        "session.force_spinning_stop": "1",
+    }
 
 
 class Binding:

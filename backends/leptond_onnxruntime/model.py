@@ -86,8 +86,8 @@ class OnnxModel:
         head = Graph.open(source.directory / HEAD_FILE, device, options)
         progress("ready", 1.0)
         _LOG.info(
-            "graphs_loaded directory=%s precision=%s device=%s num_threads=%d spin=%s",
-            source.directory, spec.precision, device.name, options.actual_threads, options.spin,
+            "graphs_loaded directory=%s precision=%s device=%s num_threads=%d spin_us=%d",
+            source.directory, spec.precision, device.name, options.actual_threads, options.spin_us,
         )  # fmt: skip
         return cls(spec, body, head, device)
 

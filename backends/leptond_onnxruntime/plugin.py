@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from leptond.backend import (
     API_VERSION,
-    Importer,
     MemoryEstimate,
     Model,
     ModelSource,
@@ -43,13 +42,12 @@ class OnnxRuntimeImporter:
             UnsupportedCapability: the architecture has a fact that the graphs cannot express.
             BackendUnavailable: the `onnx` package is not installed.
         """
-        from leptond_onnxruntime.importer import GraphSpec, Precision, import_decoder
+        from leptond_onnxruntime.importer import Precision, import_decoder
 
         def report(stage: str, fraction: float) -> None:
             progress(stage, fraction)
 
-        import_decoder(checkpoint, directory, Precision(precision), report)
-        spec = GraphSpec.read(directory)
+        spec = import_decoder(checkpoint, directory, Precision(precision), report)
         return {"cpu_model": spec.cpu_model, "instruction_sets": list(spec.instruction_sets)}
 
 
@@ -58,7 +56,7 @@ class OnnxRuntimeBackend:
 
     name = "onnxruntime"
     api_version = API_VERSION
-    importer: Importer | None = OnnxRuntimeImporter()
+    importer = OnnxRuntimeImporter()
 
     def describe(self) -> Mapping[str, str]:
         """Version, execution providers, and what decides the speed of this machine."""

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from leptond.errors import ModelFailed
+from leptond_onnxruntime import options
+from leptond_onnxruntime.options import EngineOptions, num_available_cores
+
+
+def test_an_empty_table_gives_the_defaults():
+    assert EngineOptions.from_mapping({}) == EngineOptions()
+
+
+def test_a_number_of_threads_is_taken_as_it_is():
+    assert EngineOptions.from_mapping({"num_threads": 3}).actual_threads == 3
+
+
+def test_zero_threads_is_one_for_each_core():
+    assert EngineOptions().actual_threads == num_available_cores() >= 1
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"threads": 2}, "unknown option of the onnxruntime backend: threads"),
+        ({"num_threads": -1}, "num_threads is -1, not a whole number from 0 to 1024"),
+        ({"num_threads": 1025}, "num_threads is 1025"),
+        ({"num_threads": True}, "num_threads is True"),
+        ({"num_threads": "2"}, "num_threads is '2'"),
+        ({"spin_us": -1}, "spin_us is -1, not a whole number from 0 to 1000000"),
+        ({"spin_us": 0.5}, "spin_us is 0.5"),
+    ],
+)
+def test_a_wrong_option_is_refused_with_key_value_and_range(table, message):
+    with pytest.raises(ModelFailed, match=message):
+        EngineOptions.from_mapping(table)
+
+
+def fake_cpus(home, cores):
+    """A `/sys/devices/system/cpu` with processor i on core `cores[i]`; None hides it."""
+    for cpu, core in enumerate(cores):
+        topology = home / f"cpu{cpu}" / "topology"
+        if core is not None:
+            topology.mkdir(parents=True)
+            (topology / "physical_package_id").write_text("0\n")
+            (topology / "core_id").write_text(f"{core}\n")
+
+
+@pytest.mark.parametrize(
+    ("cores", "allowed", "expected"),
+    [
+        ([0, 1, 0, 1], {0, 1, 2, 3}, 2),  # two hyper-threads per core
+        ([0, 1, 0, 1], {0, 2}, 1),  # both of one core
+        ([0, 1, 2, 3], {1, 3}, 2),
+        ([None, None], {0, 1}, 2),  # topology hidden
+    ],
+)
+def test_only_cores_that_the_process_may_use_count(cores, allowed, expected, tmp_path, monkeypatch):
+    fake_cpus(tmp_path, cores)
+    monkeypatch.setattr(options, "_CPUS", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: allowed)
+    assert num_available_cores() == expected
