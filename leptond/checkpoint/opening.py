@@ -26,6 +26,8 @@ def open_checkpoint(path: Path) -> Checkpoint:
     if path.is_dir():
         raise UnsupportedCapability(f"{path}: a directory: GGUF files are read")
     file = GgufFile(path)
+    if file.metadata.get("split.count", 1) != 1:
+        raise UnsupportedCapability(f"{path}: split.count: one part of a split model")
     architecture = file.metadata.get("general.architecture")
     if architecture is None:
         raise InvalidRequest(f"{path}: general.architecture is missing")

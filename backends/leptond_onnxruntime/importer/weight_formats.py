@@ -24,6 +24,8 @@ __all__ = ["Blockwise8", "Float", "StoredMatrix", "WeightFormat", "quantize_bloc
 _BLOCK_SIZE = 32
 _ZERO_POINT = 128
 _MAX_LEVEL = 127
+# Rows quantised at once: the float copies that it takes stay small beside a large embedding.
+_SLAB_ROWS = 1024
 # Accumulate in int8: activations are quantised by block. Lower levels dequantise the weights at
 # every call, which is many times slower.
 _ACCURACY_LEVEL = 4
@@ -124,7 +126,7 @@ class _BlockwiseMatrix:
             bits=8,
             block_size=_BLOCK_SIZE,
         )
-        shape = graph.constant("row_shape", [-1, num_blocks * _BLOCK_SIZE], np.int64)
+        shape = graph.constant(f"{name}.shape", [-1, num_blocks * _BLOCK_SIZE], np.int64)
         padded = graph.node("Reshape", [blocks, shape], name if self._is_whole else f"{name}.pad")
         if self._is_whole:
             return padded
@@ -149,11 +151,21 @@ def quantize_blockwise(
         is `(level - 128) * scale`. The largest value of a block is met exactly.
     """
     num_rows, num_inputs = matrix.shape
-    padding = -num_inputs % _BLOCK_SIZE
-    if padding:
-        matrix = np.pad(matrix, ((0, 0), (0, padding)))
-    blocks = matrix.reshape(num_rows, -1, _BLOCK_SIZE)
+    num_blocks = -(-num_inputs // _BLOCK_SIZE)
+    levels = np.empty((num_rows, num_blocks, _BLOCK_SIZE), np.uint8)
+    scales = np.empty((num_rows, num_blocks), np.float32)
+    for begin in range(0, num_rows, _SLAB_ROWS):
+        slab = slice(begin, begin + _SLAB_ROWS)
+        levels[slab], scales[slab] = _quantize_slab(matrix[slab], num_blocks)
+    return levels, scales
+
+
+def _quantize_slab(
+    rows: npt.NDArray[np.float32], num_blocks: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    padded = np.pad(rows, ((0, 0), (0, num_blocks * _BLOCK_SIZE - rows.shape[1])))
+    blocks = padded.reshape(len(rows), num_blocks, _BLOCK_SIZE)
     scales = np.maximum(blocks.max(axis=-1), -blocks.min(axis=-1)) / np.float32(_MAX_LEVEL)
     inverse = np.divide(1, scales, out=np.zeros_like(scales), where=scales > 0)
     levels = np.rint(blocks * inverse[..., np.newaxis]) + np.float32(_ZERO_POINT)
-    return levels.astype(np.uint8), scales
+    return levels, scales

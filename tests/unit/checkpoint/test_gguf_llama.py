@@ -212,6 +212,11 @@ def test_an_unknown_architecture_is_refused_by_name(tmp_path):
         open_checkpoint(path)
 
 
+def test_one_part_of_a_split_model_is_refused(open_tiny):
+    with pytest.raises(UnsupportedCapability, match=r"m\.gguf: split\.count: one part of a split"):
+        open_tiny(metadata={"split.count": 3})
+
+
 def test_a_directory_is_refused(tmp_path):
     with pytest.raises(UnsupportedCapability, match="a directory"):
         open_checkpoint(tmp_path)
