@@ -22,7 +22,8 @@ from pydantic.fields import FieldInfo
 from leptond.config.errors import Problem
 from leptond.config.origin import Origin, OriginKind
 from leptond.config.ranges import plain_kinds
-from leptond.config.schema import Config, Section
+from leptond.config.schema import Config
+from leptond.config.section import Section
 
 __all__ = [
     "Layer",

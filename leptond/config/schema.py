@@ -9,10 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from pydantic.config import JsonDict
+from pydantic import AfterValidator, Field
 
 from leptond.config.address import Address
+from leptond.config.section import Section, setting
 from leptond.telemetry import LogOptions, TelemetryOptions
 
 __all__ = [
@@ -22,7 +22,6 @@ __all__ = [
     "ModelSettings",
     "ModelsSection",
     "SchedulerSection",
-    "Section",
     "ServerSection",
     "TelemetrySection",
 ]
@@ -34,43 +33,8 @@ _MAX_COUNT = 1 << 20
 _MAX_MESSAGE_BYTES = (1 << 31) - 1
 
 
-def setting(
-    default: Any,
-    description: str,
-    *,
-    flag: str = "",
-    is_secret: bool = False,
-    has_variable: bool = True,
-    ge: float | None = None,
-    le: float | None = None,
-) -> Any:
-    """Declare one setting.
-
-    Args:
-        default: its value when nobody says else.
-        description: for the reference.
-        flag: the option of `leptond serve` that sets it, if one does.
-        is_secret: never printed.
-        has_variable: whether `LEPTOND_<SECTION>_<KEY>` sets it; tables have none.
-        ge: smallest value.
-        le: largest value.
-    """
-    extra: JsonDict = {"flag": flag, "is_secret": is_secret, "has_variable": has_variable}
-    # TOML and variables give lists; strictness is for numbers and truth values.
-    strict = False if isinstance(default, tuple) else None
-    return Field(
-        default, description=description, json_schema_extra=extra, strict=strict, ge=ge, le=le
-    )
-
-
 AddressText = Annotated[str, AfterValidator(lambda text: str(Address.parse(text)))]
 StorePath = Annotated[Path, Field(strict=False)]
-
-
-class Section(BaseModel):
-    """A table of the file: frozen, without unknown keys, and strict about types."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
 
 
 class ServerSection(Section):

@@ -6,13 +6,8 @@
 from leptond.telemetry.facade import Call, Metadata, ModelLoads, Telemetry
 from leptond.telemetry.fields import Fields
 from leptond.telemetry.logs import bind_request, set_log_level, setup_logging
-from leptond.telemetry.options import (
-    InvalidTelemetryOption,
-    LogOptions,
-    TelemetryOptions,
-    TelemetryPlan,
-    make_plan,
-)
+from leptond.telemetry.options import InvalidTelemetryOption, LogOptions, TelemetryOptions
+from leptond.telemetry.plan import TelemetryPlan, make_plan
 from leptond.telemetry.record import CHAT, EMBEDDINGS, TEXT_COMPLETION, InferenceRecord
 
 __all__ = [

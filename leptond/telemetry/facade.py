@@ -17,7 +17,8 @@ from typing import Final
 
 from leptond.errors import InvariantViolation
 from leptond.telemetry.fields import Fields
-from leptond.telemetry.options import TelemetryOptions, make_plan
+from leptond.telemetry.options import TelemetryOptions
+from leptond.telemetry.plan import make_plan
 from leptond.telemetry.record import InferenceRecord
 from leptond.telemetry.totals import InferenceTotals, to_ms
 from leptond.types import ModelLoad

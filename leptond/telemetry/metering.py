@@ -13,7 +13,7 @@ from opentelemetry.sdk.metrics.export import (
 )
 from opentelemetry.sdk.resources import Resource
 
-from leptond.telemetry.options import SignalPlan, TelemetryPlan
+from leptond.telemetry.plan import SignalPlan, TelemetryPlan
 
 __all__ = ["Metering"]
 

@@ -24,7 +24,7 @@ from leptond.telemetry.fields import Fields
 from leptond.telemetry.instruments import Instruments
 from leptond.telemetry.losses import SpanLosses
 from leptond.telemetry.metering import Metering
-from leptond.telemetry.options import TelemetryPlan
+from leptond.telemetry.plan import TelemetryPlan
 from leptond.telemetry.propagation import extract_parent
 from leptond.telemetry.record import InferenceRecord
 from leptond.telemetry.spans import (

@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider,
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 from leptond.telemetry.losses import SpanLosses
-from leptond.telemetry.options import SignalPlan, TelemetryPlan
+from leptond.telemetry.plan import SignalPlan, TelemetryPlan
 
 __all__ = ["BoundedSpanProcessor", "Tracing", "make_resource", "make_silent_provider"]
 

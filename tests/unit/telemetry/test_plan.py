@@ -2,14 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from leptond.telemetry.options import (
-    SAMPLERS,
-    InvalidTelemetryOption,
-    SignalPlan,
-    TelemetryOptions,
-    TelemetryPlan,
-    make_plan,
-)
+from leptond.telemetry.options import SAMPLERS, InvalidTelemetryOption, TelemetryOptions
+from leptond.telemetry.plan import SignalPlan, TelemetryPlan, make_plan
 
 GRPC_DEFAULT = SignalPlan("http://localhost:4317", "grpc", None)
 
