@@ -97,7 +97,8 @@ class Daemon:
             return is_clean
 
     def _lock_addresses(self) -> None:
-        for address in {*self._options.front.public, *self._options.front.admin}:
+        front = self._options.front
+        for address in dict.fromkeys((*front.public, *front.admin)):  # the operator's own first
             if not address.endswith(":0"):  # a port that the system picks is nobody else's
                 lock = AddressLock.acquire(self._options.runtime_directory, address)
                 self._resources.enter_context(lock)

@@ -208,10 +208,12 @@ class ModelRegistry:
         self.drain()
         ends = self._clock() + deadline_s
         self._join_threads(ends)  # loads in progress end first
-        for entry in list(self._entries.values()):
-            if entry.state is ModelState.READY:
-                self.unload(entry.variant.name)
-        return self._join_threads(ends)
+        unloads = [
+            self.unload(entry.variant.name)
+            for entry in list(self._entries.values())
+            if entry.state is ModelState.READY
+        ]
+        return self._join_threads(ends) and not any(unload.exception() for unload in unloads)
 
     # ------------------------------------------------------------------ inside
 
