@@ -8,12 +8,12 @@ LISTEN ?= 127.0.0.1:8600
 MODEL  ?= smollm2-135m-instruct
 ARGS   ?=
 ROW    ?=
+BENCH  ?= $(patsubst benchmarks/%/__main__.py,%,$(wildcard benchmarks/*/__main__.py))
 
 BIN    := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 # A Debian python3 has no ensurepip, so the venv is made without pip and filled from outside.
 PIP    := $(PYTHON) -m pip --disable-pip-version-check --python $(BIN)/python install --quiet
-SOURCES := leptond backends clients scripts tests
 # No lock names an index: it installs from whichever one pip is set up for.
 LOCK   := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
           --no-emit-index-url --no-emit-find-links --no-header --upgrade
@@ -55,8 +55,16 @@ serve: install ## Keep the daemon in the foreground on LISTEN=127.0.0.1:8600
 	@$(BIN)/python scripts/demo.py --store $(STORE) --model $(MODEL) --import-only
 	@exec $(BIN)/leptond serve --store $(STORE) --listen $(LISTEN) --preload $(MODEL) $(ARGS)
 
-bench: install-dev ## Run the benchmarks and write their results as JSON
-	$(BIN)/python -m benchmarks $(ARGS)
+bench: install-dev ## On an idle machine: JSON into benchmarks/results (some: BENCH="transport")
+	@for precision in int8 float32 float16; do \
+	  $(BIN)/leptond import default:chat --store $(STORE) --name $(MODEL) --quantization $$precision || exit; \
+	done
+	@mkdir -p benchmarks/results
+	@for name in $(BENCH); do \
+	  folder=$(STORE)/$(MODEL)/1; [ $$name = perplexity ] || folder=$$folder/int8; \
+	  echo "$$name"; \
+	  $(BIN)/python -m benchmarks.$$name --model $$folder --out benchmarks/results/$$name.json $(ARGS) || exit; \
+	done
 
 # ------------------------------------------------------------------------------------ to check
 fmt: install-dev ## Format, and fix what ruff can fix by itself
