@@ -24,7 +24,7 @@ import click
 from benchmarks.daemons import Server, running
 from benchmarks.machine import cpu_seconds, describe_machine
 
-__all__ = ["main"]
+__all__ = ["main", "through_grpc"]
 
 STEPS_PER_S = 25.0  # about what 16 streams of a small model do on two cores
 
@@ -40,9 +40,11 @@ def _json_of(module: str, *arguments: str) -> dict[str, float]:
     return result
 
 
-def _through_grpc(
+def through_grpc(
     server: Server, streams: int, tokens: int, model: str, tokens_per_message: int
 ) -> dict[str, float]:
+    """One run of the client after a short one to warm up, with the server's CPU time."""
+
     def once(num_tokens: int) -> dict[str, float]:
         return _json_of(
             "client", server.address, f"--streams={streams}", f"--tokens={num_tokens}",
@@ -69,13 +71,13 @@ def cost_per_message(
         with running(
             "leptond", ["serve", "--listen=127.0.0.1:0", f"--fake-model={fake}"]
         ) as server:
-            daemon = _through_grpc(server, streams, tokens, "fake", tokens_per_message)
+            daemon = through_grpc(server, streams, tokens, "fake", tokens_per_message)
         bare_arguments = [
             f"--steps-per-s={STEPS_PER_S}",
             f"--tokens-per-message={tokens_per_message}",
         ]
         with running("benchmarks.transport.bare", bare_arguments) as server:
-            bare = _through_grpc(server, streams, tokens, "any", tokens_per_message)
+            bare = through_grpc(server, streams, tokens, "any", tokens_per_message)
         daemon_us.append(1e6 * (daemon["cpu_s"] - engine["cpu_s"]) / daemon["messages"])
         bare_us.append(1e6 * bare["cpu_s"] / bare["messages"])
     ratios = [ours / theirs for ours, theirs in zip(daemon_us, bare_us, strict=True)]
@@ -100,7 +102,7 @@ def speed_kept(
         )
         serve = ["serve", "--listen=127.0.0.1:0", f"--store={store}", f"--preload={model}"]
         with running("leptond", serve) as server:
-            served = _through_grpc(server, streams, tokens, model, tokens_per_message)
+            served = through_grpc(server, streams, tokens, model, tokens_per_message)
         inside.append(alone["tokens"] / alone["wall_s"])
         through.append(served["tokens"] / served["wall_s"])
         first.append(served["first_token_s"])
@@ -127,9 +129,10 @@ def main(rounds: int, tokens: int, model: Path | None, out: Path | None) -> None
         cost.append(cost_per_message(streams, tokens, per_message, rounds))
         print(json.dumps(cost[-1]), flush=True)
     speed = []
-    for streams, per_message in cases if model is not None else ():
-        speed.append(speed_kept(model, streams, tokens, per_message, rounds))
-        print(json.dumps(speed[-1]), flush=True)
+    if model is not None:
+        for streams, per_message in cases:
+            speed.append(speed_kept(model, streams, tokens, per_message, rounds))
+            print(json.dumps(speed[-1]), flush=True)
     if out is not None:
         report = {"machine": describe_machine(), "cost_per_message": cost, "speed_kept": speed}
         out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

@@ -9,12 +9,13 @@ which makes one token for each stream in every step: one tick wakes all streams.
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import click
 import grpc
 import uvloop
 
-from leptond.v1 import generation_pb2, text_generation_service_pb2_grpc
+from leptond.v1 import generation_pb2
 
 __all__ = ["main"]
 
@@ -36,7 +37,7 @@ class Ticker:
         await self._tick.wait()
 
 
-class Servicer(text_generation_service_pb2_grpc.TextGenerationServiceServicer):
+class Servicer:
     """Writes prepared messages."""
 
     def __init__(self, ticker: Ticker, tokens_per_message: int) -> None:
@@ -51,7 +52,10 @@ class Servicer(text_generation_service_pb2_grpc.TextGenerationServiceServicer):
             )
         )
 
-    async def GenerateStream(self, request, context):  # type: ignore[no-untyped-def]
+    async def generate_stream(
+        self, request: generation_pb2.GenerateStreamRequest, context: Any
+    ) -> None:
+        """As many tokens as were asked for."""
         num_sent = 0
         while num_sent < request.sampling.max_tokens:
             for _ in range(self._tokens_per_message):
@@ -62,9 +66,18 @@ class Servicer(text_generation_service_pb2_grpc.TextGenerationServiceServicer):
 
 async def _serve(steps_per_s: float, tokens_per_message: int) -> None:
     ticker = Ticker(steps_per_s)
+    handler: Any = grpc.unary_stream_rpc_method_handler(
+        Servicer(ticker, tokens_per_message).generate_stream,
+        request_deserializer=generation_pb2.GenerateStreamRequest.FromString,
+        response_serializer=generation_pb2.GenerateStreamResponse.SerializeToString,
+    )
     server = grpc.aio.server()
-    text_generation_service_pb2_grpc.add_TextGenerationServiceServicer_to_server(
-        Servicer(ticker, tokens_per_message), server
+    server.add_generic_rpc_handlers(
+        (
+            grpc.method_handlers_generic_handler(
+                "leptond.v1.TextGenerationService", {"GenerateStream": handler}
+            ),
+        )
     )
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

@@ -41,7 +41,7 @@ async def _run(
 ) -> dict[str, float]:
     async with grpc.aio.insecure_channel(address) as channel:
         stub: text_generation_service_pb2_grpc.TextGenerationServiceAsyncStub = (
-            text_generation_service_pb2_grpc.TextGenerationServiceStub(channel)  # type: ignore[assignment]
+            text_generation_service_pb2_grpc.TextGenerationServiceStub(channel)
         )
         requests = [
             generation_pb2.GenerateStreamRequest(

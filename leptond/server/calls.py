@@ -157,6 +157,7 @@ class CallRunner:
         method: str,
         behaviour: Behaviour,
         request_type: type[Message],
+        response_type: type[Message],
         *,
         request_streaming: bool,
         response_streaming: bool,
@@ -170,6 +171,7 @@ class CallRunner:
                 method; a streaming one sends with `call.write` and returns None. For a
                 request-streaming method `request` is an async iterator.
             request_type: for the decoder.
+            response_type: for the encoder.
             request_streaming: whether the caller streams, as the proto says.
             response_streaming: whether the method streams.
         """
@@ -186,7 +188,7 @@ class CallRunner:
         return make(
             run,
             request_deserializer=decoder(request_type),
-            response_serializer=lambda message: message.SerializeToString(),
+            response_serializer=response_type.SerializeToString,
         )
 
     def _unary(self, path: str, behaviour: Behaviour) -> Callable[[Any, Any], Awaitable[Any]]:

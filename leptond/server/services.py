@@ -76,6 +76,7 @@ def _handlers(
             name,
             _refuse if is_refused else behaviour,
             message_factory.GetMessageClass(method.input_type),
+            message_factory.GetMessageClass(method.output_type),
             request_streaming=method.client_streaming,
             response_streaming=method.server_streaming,
         )

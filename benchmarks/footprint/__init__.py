@@ -1,0 +1,1 @@
+"""How soon the daemon is ready, and whether its memory stays where it is."""

@@ -1,0 +1,1 @@
+"""What tracing costs: tokens per second with a collector that listens, and with tracing off."""
