@@ -119,21 +119,25 @@ class ComputeBudget:
             if lease.owner in self._held or lease.owner in owners:
                 raise InvariantViolation(f"{lease.owner} takes a second compute lease")
             if not self._waiting and lease.num_cores <= self._num_free:
-                self._grant(lease)
+                self._lend(lease)
                 return
             waiter = _Waiter(lease, threading.Event())
             bisect.insort_right(self._waiting, waiter, key=lambda other: other.lease.due)
+            self._grant_in_order()  # it may be due before one that waits for more cores
         waiter.granted.wait()
 
     def _release(self, lease: ComputeLease) -> None:
         with self._lock:
             del self._held[lease.owner]
             self._num_free += lease.num_cores
-            while self._waiting and self._waiting[0].lease.num_cores <= self._num_free:
-                waiter = self._waiting.pop(0)
-                self._grant(waiter.lease)
-                waiter.granted.set()
+            self._grant_in_order()
 
-    def _grant(self, lease: ComputeLease) -> None:
+    def _grant_in_order(self) -> None:
+        while self._waiting and self._waiting[0].lease.num_cores <= self._num_free:
+            waiter = self._waiting.pop(0)
+            self._lend(waiter.lease)
+            waiter.granted.set()
+
+    def _lend(self, lease: ComputeLease) -> None:
         self._num_free -= lease.num_cores
         self._held[lease.owner] = lease

@@ -125,11 +125,10 @@ class Sequence:
         return self.num_sampled == 0 or self.sink.has_room
 
     def enter(self, phase: PhaseName, now: float) -> None:
-        """End the phase that is open and begin `phase`; a no-op when it is open already."""
-        if phase is not self.phase:
-            self._phases.append(Phase(self.phase, self._phase_start, now))
-            self.phase = phase
-            self._phase_start = now
+        """End the phase that is open, and begin `phase`."""
+        self._phases.append(Phase(self.phase, self._phase_start, now))
+        self.phase = phase
+        self._phase_start = now
 
     def summarize(
         self, reason: FinishReason, now: float, matched_stop: str | int | None = None

@@ -72,17 +72,13 @@ class ComputeMachine(RuleBasedStateMachine):
         self.clock.now += seconds
         wanted = min(num_cores, self.num_cores) or self.num_cores
         due = self.clock.now - priority * STEP_S
-        will_wait = bool(self.waiting) or wanted > self.num_free
         worker = Worker(self.budget, owner, priority, num_cores, due)
         worker.num_cores = wanted
         self.workers[owner] = worker
-        if will_wait:
-            self.waiting.append(owner)
-            self.waiting.sort(key=lambda name: self.workers[name].due)
-            self._await(lambda: self.budget.num_waiting == len(self.waiting))
-        else:
-            self.holding.append(owner)
-            assert worker.granted.wait(PATIENCE_S)
+        self.waiting.append(owner)
+        self.waiting.sort(key=lambda name: self.workers[name].due)
+        self.grant()
+        self._await(lambda: self.budget.num_waiting == len(self.waiting))
 
     @rule(which=st.integers(0, 3))
     def give_back(self, which: int) -> None:
@@ -90,6 +86,10 @@ class ComputeMachine(RuleBasedStateMachine):
             return
         owner = self.holding.pop(which % len(self.holding))
         self.workers.pop(owner).finish()
+        self.grant()
+
+    def grant(self) -> None:
+        """Whoever is due first and fits holds its cores now."""
         while self.waiting and self.workers[self.waiting[0]].num_cores <= self.num_free:
             following = self.waiting.pop(0)
             assert self.workers[following].granted.wait(PATIENCE_S)

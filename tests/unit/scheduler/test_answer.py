@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from leptond.backend import StepResult
-from leptond.backend.fake import END_OF_TURN, write_fake_assets
+from leptond.backend.fake import END_OF_TURN
 from leptond.backend.picking import pick_candidates
 from leptond.errors import InvariantViolation
 from leptond.scheduler.answer import AnswerWriter
@@ -22,13 +20,6 @@ from tests.unit.scheduler.rig import GREEDY
 
 VOCAB = 259
 STOPS = frozenset({END_OF_TURN})
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    directory: Path = tmp_path_factory.mktemp("fake")
-    write_fake_assets(directory)
-    return Tokenizer.load(directory)
 
 
 def writer(

@@ -18,7 +18,14 @@ from leptond.errors import (
 )
 from leptond.scheduler import SchedulerOptions
 from leptond.scheduler.answer import AnswerWriter
-from leptond.types import FinishReason, PhaseName, StopConditions, TokenChunk
+from leptond.text import Tokenizer
+from leptond.types import (
+    FinishReason,
+    PhaseName,
+    SamplingParams,
+    StopConditions,
+    TokenChunk,
+)
 from tests.unit.scheduler.rig import RecordingSink, Rig
 
 SLOTS = 4
@@ -43,6 +50,24 @@ def test_an_answer_is_the_models_own_and_comes_token_by_token():
     assert sink.summary.usage.prompt_tokens == 5
     assert sink.summary.usage.completion_tokens == 6
     assert rig.session.num_open == 0
+
+
+def test_with_a_tokenizer_an_answer_has_text_and_may_be_sampled(tokenizer: Tokenizer):
+    rig = Rig(tokenizer=tokenizer)
+    request = rig.request(5, max_tokens=30)
+    plain = rig.submit(request)
+    sampled = rig.submit(
+        rig.request(
+            5,
+            sampling=SamplingParams(temperature=0.8, top_p=0.9, seed=1),
+            stop=StopConditions(30, stop_strings=("never",)),
+            num_top_logprobs=1,
+        )
+    )
+    rig.run()
+    assert plain.text == bytes(truth(rig, request.prompt_ids, 30)).decode(errors="replace")
+    assert sampled.text
+    assert all(len(chunk.logprobs) == 1 for chunk in sampled.chunks)
 
 
 def test_requests_join_and_leave_at_every_step():

@@ -22,6 +22,10 @@ def is_cancelled(sink: ResponseSink[Any, Any]) -> bool:
     return sink.is_cancelled
 
 
+def is_finished(stream: Stream) -> bool:
+    return stream.is_finished
+
+
 def with_writer_since(stream: Stream) -> float | None:
     return stream.with_writer_since
 
@@ -94,6 +98,18 @@ def test_the_end_comes_after_the_last_item(setting: Setting):
     assert setting.next(stream) == []
     assert setting.next(stream) == []
     assert stream.final == "done"
+
+
+def test_a_stream_is_finished_once_its_last_item_was_taken(setting: Setting):
+    stream, failed = setting.open(), setting.open()
+    setting.push(stream, 1)
+    stream.finish("done")
+    assert not is_finished(stream)
+    setting.next(stream)
+    assert is_finished(stream)
+    assert stream.final == "done"
+    failed.fail(BackendFault("broken"))
+    assert not is_finished(failed)
 
 
 def test_a_failed_stream_raises_after_the_last_item_and_again(setting: Setting):
