@@ -2,7 +2,7 @@
 
 A name decides how text is cut before merging; a wrong one passes plain prompts and differs on odd
 ones, so a name that is not here is an error and never a guess. The expressions are those of the
-models' own tokenizers.
+models' own tokenizers, and for "default" that of the format's reference implementation.
 """
 
 from __future__ import annotations
@@ -70,7 +70,19 @@ _QWEN2 = PreTokenizer(
     normalizer={"type": "NFC"},
 )
 
+# llama.cpp's rule; it has no tokenizer of a model behind it.
+_DEFAULT = PreTokenizer(
+    (
+        _split(r"[\p{P}\$\+<=>\^~\|]+"),
+        _split(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"),
+        _split(r"\p{N}+"),
+        _split("[0-9][0-9][0-9]"),
+        _byte_level(use_regex=False),
+    )
+)
+
 PRE_TOKENIZERS = {
+    "default": _DEFAULT,
     "gpt-2": _GPT2,
     "llama-bpe": _LLAMA3,
     "llama-v3": _LLAMA3,

@@ -44,6 +44,7 @@ def test_user_defined_tokens_are_text_with_an_entry_of_its_own(open_tiny):
 @pytest.mark.parametrize(
     ("pre", "text", "pieces"),
     [
+        ("default", "I'm, b 12345 x", ["I", "'", "m", ",", "Ġb", "Ġ", "123", "45", "Ġx"]),
         ("gpt-2", "I'm 1234 x", ["I", "'m", "Ġ1234", "Ġx"]),
         ("smollm", "I'm 123 x", ["I", "'m", "Ġ", "1", "2", "3", "Ġx"]),
         ("qwen2", "I'M 12\n\n  x", ["I", "'M", "Ġ", "1", "2", "ĊĊ", "Ġ", "Ġx"]),
