@@ -63,7 +63,11 @@ class PrometheusPage:
 
         self._server: Any
         self._thread: threading.Thread
-        self._server, self._thread = start_http_server(port, addr=host)
+        try:
+            self._server, self._thread = start_http_server(port, addr=host)
+        except OSError as error:
+            what = f"cannot serve metrics on {host}:{port}: {error.strerror}"
+            raise OSError(error.errno, what) from error
         self.reader: MetricReader = PrometheusMetricReader()
         self.address: tuple[str, int] = self._server.server_address[:2]
 

@@ -278,6 +278,6 @@ def test_prometheus_finds_the_metrics_on_a_page(configure):
 def test_a_page_that_cannot_be_bound_stops_the_start(configure):
     with (
         closing(socket.create_server(("127.0.0.1", 0))) as taken,
-        pytest.raises(OSError, match="in use"),
+        pytest.raises(OSError, match=r"cannot serve metrics on 127.0.0.1:\d+: .* in use"),
     ):
         configure(metrics_listen=f"127.0.0.1:{taken.getsockname()[1]}")
