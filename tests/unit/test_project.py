@@ -26,7 +26,7 @@ PACKAGES = [
     ROOT / package
     for package in PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
 ]
-OWN = {package.name for package in PACKAGES}
+OWN = {package.name for package in PACKAGES} | {"benchmarks", "scripts", "tests"}
 
 # Distributions that a package may import: what its own install brings, no more.
 ALLOWED_EXTRAS = {
@@ -79,6 +79,18 @@ def modules(package: Path) -> Iterator[tuple[str, Path]]:
             continue
         parts = file.relative_to(package.parent).with_suffix("").parts
         yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), file
+
+
+def undeclared_imports(files: Iterator[Path], declared: set[str]) -> list[str]:
+    """Return the imports of what no distribution of `declared` brings, by file and line."""
+    return [
+        f"{file.relative_to(ROOT)}:{line}: {root}"
+        for file in files
+        for root, line in imported_roots(file)
+        if root not in sys.stdlib_module_names and root not in OWN
+        if not distributions().get(PARTS.get(root, root), set()) & declared
+        if (root, file.parent.name) not in BROUGHT_BY_THE_USER
+    ]
 
 
 @cache
@@ -142,15 +154,16 @@ def test_every_public_package_lists_all_that_it_gathers(name: str, gathered: set
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)
 def test_every_import_is_declared(package: Path):
     declared = {canonicalize_name(r.name) for r in requirements(*ALLOWED_EXTRAS[package.name])}
-    undeclared = [
-        f"{file.relative_to(ROOT)}:{line}: {root}"
-        for _, file in modules(package)
-        for root, line in imported_roots(file)
-        if root not in sys.stdlib_module_names and root not in OWN
-        if not distributions().get(PARTS.get(root, root), set()) & declared
-        if (root, file.parent.name) not in BROUGHT_BY_THE_USER
-    ]
-    assert undeclared == []
+    files = (file for _, file in modules(package))
+    assert undeclared_imports(files, declared) == []
+
+
+def test_every_import_of_tests_and_scripts_is_declared():
+    declared = {canonicalize_name(r.name) for r in [*requirements("all"), *group("dev")]}
+    files = (
+        f for folder in ("benchmarks", "scripts", "tests") for f in (ROOT / folder).rglob("*.py")
+    )
+    assert undeclared_imports(files, declared) == []
 
 
 # --------------------------------------------------------------------------------- dependencies
