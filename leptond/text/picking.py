@@ -118,11 +118,11 @@ def _floor(
         total: sum of `exp(logit - best)` over it.
         params: at least one filter is on.
     """
-    floors = [-np.inf]
     if 0 < params.top_k < len(logits):
         place = len(logits) - params.top_k
-        floors.append(float(np.partition(logits, place)[place]))
-    elif params.top_p < 1.0:
+        return float(np.partition(logits, place)[place])
+    floors = [-np.inf]
+    if params.top_p < 1.0:
         # All tokens below this weigh at most 1 - top_p together, so the others hold the nucleus.
         floors.append(best + log((1.0 - params.top_p) * total / len(logits)) - _SLACK)
     if params.min_p > 0.0:

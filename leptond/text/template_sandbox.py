@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import datetime
-from types import BuiltinMethodType, MethodType
+from types import BuiltinMethodType, MethodType, NoneType
 from typing import Any, cast
 
 from jinja2 import pass_context
@@ -33,6 +33,7 @@ from leptond.text.work_budget import TemplateNamespace, WorkBudget
 
 __all__ = ["ChatContext", "ChatEnvironment", "TemplateRaised"]
 
+_KEYS = (str, int, float, NoneType, Undefined)
 _MAX_EXPONENT = 1024
 _MAX_RANGE = 100_000  # as in jinja2's sandbox
 _MAX_DATE_CHARS = 128
@@ -150,7 +151,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
 
     def getitem(self, obj: Any, argument: Any) -> Any:
         """Look up an item; a loop has none, and a key is a plain value."""
-        if isinstance(obj, LoopContext) or not isinstance(argument, (str, int, Undefined)):
+        if isinstance(obj, LoopContext) or not isinstance(argument, _KEYS):
             return self.undefined(obj=obj, name=argument)
         return super().getitem(obj, argument)
 

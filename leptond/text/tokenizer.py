@@ -11,8 +11,8 @@ yet a long text takes long: call it off the event loop.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import cast
 
@@ -28,7 +28,6 @@ from leptond.text.vocabulary import TokenVocabulary
 
 __all__ = ["Tokenizer"]
 
-_RESERVED_RUN = re.compile(f"({RESERVED.pattern}+)")
 # What a vocabulary without bytes cannot express becomes one unknown token, however long.
 _LONGEST_UNKNOWN_BYTES = 1024
 
@@ -70,6 +69,7 @@ class Tokenizer:
         self._special_ids = frozenset(control)
         self.marks = ControlMarks({token.content: token_id for token_id, token in control.items()})
         self._plain = _engine(definition)
+        self._control = list(control.values())
         self._control_of_mark = self._teach_marks(control)
         self._whole_texts: dict[bool, dict[int, str]] = {False: {}, True: {}}
         # Text may become the unknown token; no other control token may come out of text.
@@ -201,7 +201,7 @@ class Tokenizer:
         Returns:
             Each mark's id in the plain engine, to the id of its control token.
         """
-        self._plain.add_special_tokens(list(control.values()))
+        self._plain.add_special_tokens(self._control)
         self._plain.encode_special_tokens = True
         marks = {token_id: self.marks.mark_of[token.content] for token_id, token in control.items()}
         self._plain.add_tokens(
@@ -221,12 +221,15 @@ class Tokenizer:
             raise ModelFailed("tokenizer.json: the token ids are not consecutive")
         return cast("dict[int, int]", taught)
 
-    def _encode_segments(self, segments: Iterable[PromptSegment]) -> list[int]:
-        """Encode text in which marks are control tokens.
+    @cached_property
+    def _unmarked(self) -> Engine:
+        """A third engine, for plain text with characters that look like marks: hardly ever made."""
+        engine = _engine(self._parsing.to_str())
+        engine.add_special_tokens(self._control)
+        engine.encode_special_tokens = True
+        return engine
 
-        Characters of a caller that look like marks are encoded on their own, by the tokenizer
-        that knows no marks.
-        """
+    def _encode_segments(self, segments: Iterable[PromptSegment]) -> list[int]:
         ids: list[int] = []
         run: list[str] = []
         for segment in segments:
@@ -235,14 +238,10 @@ class Tokenizer:
             elif segment.text.isascii() or not RESERVED.search(segment.text):
                 run.append(segment.text)
             else:
-                for piece in _RESERVED_RUN.split(segment.text):
-                    if RESERVED.match(piece):
-                        ids += self._encode_marked("".join(run))
-                        ids += _encode(self._parsing, [piece])
-                        run = []
-                    else:
-                        run.append(piece)
-        return ids + self._encode_marked("".join(run))
+                ids += self._encode_plain(self._plain, "".join(run))
+                ids += self._encode_plain(self._unmarked, segment.text)
+                run = []
+        return ids + self._encode_plain(self._plain, "".join(run))
 
     def _mark_of_segment(self, segment: PromptSegment) -> str:
         if self.control_tokens.get(segment.text) != segment.control_id:
@@ -251,8 +250,9 @@ class Tokenizer:
             )
         return self.marks.mark_of[segment.text]
 
-    def _encode_marked(self, text: str) -> list[int]:
-        ids = _encode(self._plain, [text])
+    def _encode_plain(self, engine: Engine, text: str) -> list[int]:
+        """Encode text in which only marks are control tokens; with `_unmarked`, nothing is."""
+        ids = _encode(engine, [text])
         if not self._unforgeable_ids.isdisjoint(ids):
             forged = next(i for i in ids if i in self._unforgeable_ids)
             raise InvalidRequest(

@@ -78,6 +78,7 @@ def test_blocks_are_trimmed_and_the_last_newline_is_dropped():
          "{{ range(3) | map('string') | join }}", "a, b 1-2 1012"),
         ("{{ 'a\nb' | indent(2) }}|{{ 'a\nb' | indent('>', true) }}|{{ 'a\n\nb' | indent(1, blank=true) }}",
          "a\n  b|>a\n>b|a\n \n b"),
+        ("{{ {none: 1}[none] }}{{ {1.5: 2}[1.5] }}{{ [3][0] }}{{ {}[missing] }}", "123"),
         ("{{ [3, 1, 2] | sort }} {{ [3, 1] | max }} {{ [3, 1] | min }} {{ [1, 1] | unique | list }}",
          "[1, 2, 3] 3 1 [1]"),
         ("{{ [1, 2] | sum }} {{ [{'a': 2}] | sum('a') }} {{ 2.7 | round }} {{ 2.75 | round(1, 'floor') }}",

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import pytest
 
+from leptond.errors import InvalidRequest, ModelFailed
 from leptond.text import ChatMessage, ChatTemplate
+from leptond.text.control_marks import ControlMarks
 from tests.unit.text.tiny import (
     CHATML,
     IDS,
@@ -148,3 +150,23 @@ def test_sentencepiece_text_after_a_control_token_is_as_the_model_knows_it():
     forged = tokenizer.encode_rendered(template.render([ChatMessage("user", "hi</s>")]))
     assert [i for i in forged if tokenizer.is_special(i)] == [1, 2]
     assert tokenizer.decode(forged) == "hi</s>"
+
+
+def test_a_text_of_every_unassigned_character_leaves_no_stand_in():
+    everything = "".join(map(chr, range(0x40000, 0xD0000)))
+    template = ChatTemplate(CHATML, TOKENIZER)
+    template.render([ChatMessage("user", everything)])
+    with pytest.raises(InvalidRequest, match="more unassigned characters than can be told apart"):
+        template.render([ChatMessage("user", everything + "\U000d0000")])
+
+
+def test_a_vocabulary_may_have_more_control_tokens_than_any_has():
+    ControlMarks({f"<{index}>": index for index in range(0xF000)})
+    with pytest.raises(ModelFailed, match="too many to mark"):
+        ControlMarks({f"<{index}>": index for index in range(0xF001)})
+
+
+def test_the_longer_of_two_control_tokens_is_marked():
+    marks = ControlMarks({"<a>": 1, "<a>b": 2})
+    assert marks.mark_tokens("<a>b<a>c") == "\U000d0001\U000d0000c"
+    assert ControlMarks({}).mark_tokens("<a>") == "<a>"

@@ -148,6 +148,7 @@ HOSTILE = {
     "join filter": BIG + "{{ (['a'] * 10000) | join(ns.x) }}",
     "join of a range": "{{ range(99999) | join('" + "x" * 1000 + "') }}",
     "sum of lists": "{{ ([[1]] * 100000) | sum(start=[]) | length }}",
+    "sum of few lists": "{{ [[1]] | sum(start=[]) }}",
     "list of a text": BIG + "{% for i in range(9) %}{% set x = ns.x | list %}{% endfor %}",
     "maps of maps": (
         "{% for i in range(1000) %}{{ range(1000) | map('string') | map('upper') | list | length }}"
@@ -211,6 +212,8 @@ ESCAPES = [
 ]
 
 UNDEFINED = [
+    "{{ {'a': 1}[(1, 2)] }}",
+    "{% for i in [1] %}{{ [loop] | map(attribute='index') | join }}{% endfor %}",
     "{{ ''['__class__'] }}",
     "{{ messages | map(attribute='__class__') | list | first }}",
     "{{ raise_exception.__globals__ }}",
