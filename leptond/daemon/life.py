@@ -37,6 +37,7 @@ __all__ = ["Daemon"]
 _LOG = logging.getLogger(__name__)
 _CLOSE_DEADLINE_S = 15.0
 _STATUS_INTERVAL_S = 10.0
+_LINGER_S = 0.25  # many round trips; a stop that takes so much longer is still quick
 
 
 class Daemon:
@@ -192,3 +193,8 @@ class Daemon:
         await asyncio.wait(ends, timeout=self._options.grace_s, return_when=asyncio.FIRST_COMPLETED)
         for end in ends:
             end.cancel()
+        # A call that meets a closing connection ends CANCELLED, which plain retry policies do not
+        # repeat. Callers that are being refused back off first, as the refusal asks them to.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_S):
+                await self._signals.wait_forced()
