@@ -62,6 +62,7 @@ class Service:
                 "RUNTIME_DIRECTORY": str(self.runtime),
                 "STATE_DIRECTORY": str(self.state),
                 "JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}",
+                "TMPDIR": str(self.state),  # also of a daemon that is killed nothing is left
             }
             command = [sys.executable, "-m", "leptond", "serve", "--config", str(self._config)]
             self._process = subprocess.Popen(
@@ -102,12 +103,12 @@ class Service:
         """Send the daemon a signal."""
         self.process.send_signal(number)
 
-    def wait(self) -> int:
-        """Return the exit status, and take in what was still to be heard."""
-        status = self.process.wait(PATIENCE_S)
+    def expect_exit(self, status: int) -> None:
+        """Wait for the end, take in what was still to be heard, and compare the exit status."""
+        ended = self.process.wait(PATIENCE_S)
         self._socket.settimeout(0)
-        while True:
-            try:
+        try:
+            while True:
                 self.messages.append(self._socket.recv(4096).decode())
-            except BlockingIOError:
-                return status
+        except BlockingIOError:
+            assert ended == status, "\n".join([f"exit status {ended}, not {status}", *self.log])

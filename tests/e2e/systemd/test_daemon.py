@@ -57,7 +57,7 @@ def test_the_daemon_is_ready_when_sockets_and_models_are(directory, config):
             assert list(stub.GenerateStream(request(3)))[-1].HasField("info")
         service.wait_for("STATUS=serving: 1 models loaded, 0 calls open")
         service.send(signal.SIGTERM)
-        assert service.wait() == 0
+        service.expect_exit(0)
         assert "STOPPING=1" in service.messages
         assert not public.exists()
         assert list(service.runtime.iterdir()) == []
@@ -73,7 +73,7 @@ def test_a_running_stream_ends_well_when_the_daemon_is_stopped(directory, config
             service.send(signal.SIGTERM)
             service.wait_for("STOPPING=1")
             assert list(stream)[-1].info.usage.completion_tokens == 25
-        assert service.wait() == 0
+        service.expect_exit(0)
 
 
 def test_a_second_signal_does_not_wait_for_streams(directory, config):
@@ -89,7 +89,7 @@ def test_a_second_signal_does_not_wait_for_streams(directory, config):
             with pytest.raises(grpc.RpcError) as caught:
                 list(stream)
             assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert service.wait() == 0
+        service.expect_exit(0)
 
 
 def test_the_watchdog_hears_from_the_daemon(directory, config):
@@ -99,7 +99,7 @@ def test_the_watchdog_hears_from_the_daemon(directory, config):
             service.messages.clear()
             service.wait_for("WATCHDOG=1")
         service.send(signal.SIGTERM)
-        assert service.wait() == 0
+        service.expect_exit(0)
 
 
 def test_the_log_is_json_with_priorities_for_the_journal(directory, config):
@@ -107,7 +107,7 @@ def test_the_log_is_json_with_priorities_for_the_journal(directory, config):
         service.wait_for("READY=1")
         service.send(signal.SIGHUP)
         service.send(signal.SIGTERM)
-        assert service.wait() == 0
+        service.expect_exit(0)
         hangup = [line for line in service.log if "SIGHUP" in line]
         assert hangup
         assert hangup[0].startswith("<4>{")
@@ -118,7 +118,7 @@ def test_the_log_is_json_with_priorities_for_the_journal(directory, config):
 def test_a_wrong_configuration_stops_the_start_for_good(directory, config):
     wrong = config.replace("#grace_s = 30.0", "grace_s = -1")
     with Service(directory, wrong) as service:
-        assert service.wait() == 2  # RestartPreventExitStatus of the unit
+        service.expect_exit(2)  # RestartPreventExitStatus of the unit
         assert service.messages == []
         assert service.log == [
             f"leptond: {directory}/leptond.toml: server.grace_s = -1: "
@@ -132,19 +132,19 @@ def test_a_second_daemon_on_an_address_is_refused_by_name(directory, config):
         other = directory / "other"
         other.mkdir()
         with Service(other, config, environ={"RUNTIME_DIRECTORY": str(first.runtime)}) as second:
-            assert second.wait() == 1
+            second.expect_exit(1)
             assert len(second.log) == 1
             assert f"is already served by process {first.process.pid} " in second.log[0]
         first.send(signal.SIGTERM)
-        assert first.wait() == 0
+        first.expect_exit(0)
 
 
 def test_a_daemon_that_was_killed_is_no_obstacle_to_the_next(directory, config):
     with Service(directory, config) as first:
         first.wait_for("READY=1")
         first.process.kill()
-        assert first.wait() == -signal.SIGKILL
+        first.expect_exit(-signal.SIGKILL)
     with Service(directory, config) as second:
         second.wait_for("READY=1")
         second.send(signal.SIGTERM)
-        assert second.wait() == 0
+        second.expect_exit(0)
