@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
+from leptond.backend.declarations import (
+    Capabilities,
+    MemoryEstimate,
+    ModelSource,
+    SessionKind,
+    SessionOptions,
+)
+from leptond.backend.rows import BatchRow, EmittedChunk, RowPick, StepResult, StepRow
 from leptond.backend.spi import (
     API_VERSION,
     Backend,
-    BatchRow,
     BatchSession,
-    Capabilities,
-    EmittedChunk,
     Importer,
-    MemoryEstimate,
     Model,
-    ModelSource,
     Progress,
-    RowPick,
-    SessionKind,
-    SessionOptions,
-    StepResult,
-    StepRow,
     StepSession,
 )
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from leptond.backend.spi import RowPick, StepRow
+from leptond.backend.rows import RowPick, StepRow
 from leptond.errors import InvalidRequest, RequestTooLarge
 
 __all__ = ["check_rows"]

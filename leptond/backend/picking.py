@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from leptond.backend.spi import RowPick, StepResult
+from leptond.backend.rows import RowPick, StepResult
 
 __all__ = ["log_sum_exp", "pick_candidates", "process_logits"]
 

@@ -14,162 +14,32 @@ I4  Batch-mates never change a row's answer beyond the tolerance that the model 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
-import numpy.typing as npt
-
-from leptond.types import Task
+from leptond.backend.declarations import (
+    Capabilities,
+    MemoryEstimate,
+    ModelSource,
+    SessionOptions,
+)
+from leptond.backend.rows import BatchRow, EmittedChunk, StepResult, StepRow
 
 __all__ = [
     "API_VERSION",
     "Backend",
-    "BatchRow",
     "BatchSession",
-    "Capabilities",
-    "EmittedChunk",
     "Importer",
-    "MemoryEstimate",
     "Model",
-    "ModelSource",
     "Progress",
-    "RowPick",
-    "SessionKind",
-    "SessionOptions",
-    "StepResult",
-    "StepRow",
     "StepSession",
 ]
 
 API_VERSION = (1, 0)
 """(major, minor) of this interface. A plug-in of another major version is refused by name."""
 
-FloatArray = npt.NDArray[np.float32]
 Progress = Callable[[str, float], object]
 """`progress(stage, fraction)`: what a load is doing, 0.0 to 1.0; called on the loader thread."""
-
-
-class SessionKind(StrEnum):
-    """STEP: an open decode loop, one token position at a time. BATCH: whole calls."""
-
-    STEP = "step"
-    BATCH = "batch"
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSource:
-    """A variant on disk, as the store found it.
-
-    Attributes:
-        directory: holds the engine's files; read-only for the plug-in.
-        device: `cpu`, `cuda:0`, ...; a device the engine lacks is `BackendUnavailable`.
-        options: the engine's own table of the configuration, such as `num_threads`.
-    """
-
-    directory: Path
-    precision: str
-    device: str = "cpu"
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryEstimate:
-    """Bytes that a model will take: weights, and per slot of a session at full length."""
-
-    weights_bytes: int
-    slot_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Capabilities:
-    """What a loaded model does; declared, never guessed.
-
-    Attributes:
-        max_slots: most slots of one session (0: not a step model).
-        max_context_tokens: longest sequence of a slot or of a batch row.
-        max_batch_rows: most rows of one `run` (0: not a batch model).
-        is_deterministic: whether a row's answer is the same in any company.
-        ride_along_tokens: longest prompt chunk that is worth running together with decode
-            rows; a longer one is better in a run of its own. Measured by the plug-in's author.
-        is_cancellable: whether `interrupt` ends a running call early.
-    """
-
-    kind: SessionKind
-    tasks: frozenset[Task]
-    devices: tuple[str, ...]
-    vocab_size: int = 0
-    max_slots: int = 0
-    max_context_tokens: int = 0
-    max_batch_rows: int = 0
-    is_deterministic: bool = True
-    ride_along_tokens: int = 64
-    is_streaming: bool = False
-    is_cancellable: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class SessionOptions:
-    """Size of one session. `num_slots` × `max_tokens` bounds its KV memory."""
-
-    num_slots: int = 16
-    max_tokens: int = 2048
-    num_threads: int = 0  # 0: the engine's choice
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class RowPick:
-    """How a row's logits are processed before its candidates are taken.
-
-    Applied in this order: `l > 0 ? l / repetition : l * repetition`, `+ bias`, `/ temperature`.
-
-    Attributes:
-        temperature: > 0.
-        repetition, bias: float32 `[vocab_size]`; None when off. Minus infinity masks a token.
-    """
-
-    temperature: float = 1.0
-    repetition: FloatArray | None = None
-    bias: FloatArray | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class StepRow:
-    """New tokens of one slot in one step: a prompt chunk, a decode token, or drafts.
-
-    Attributes:
-        slot: an open slot; at most one row per slot and step.
-        token_ids: at least one token, appended to what the slot holds.
-        num_logits: how many of the last positions want logits; 0 for a chunk that is not last.
-        pick: the same for each wanted position of the row; None when raw logits will do.
-    """
-
-    slot: int
-    token_ids: Sequence[int]
-    num_logits: int = 1
-    pick: RowPick | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class StepResult:
-    """Answers of one step: one line per wanted position, row after row in the order given.
-
-    Attributes:
-        candidate_ids: int64 `[num_wanted, k]`, the k best processed logits, best first;
-            k is the session's own (64, or the vocabulary when that is smaller).
-        candidate_logits: float32 `[num_wanted, k]`, processed logits.
-        log_normalizer: float32 `[num_wanted]`, logsumexp of all processed logits.
-        raw_log_normalizer: float32 `[num_wanted]`, logsumexp of all raw logits.
-        logits: float32 `[num_wanted, vocab_size]`, raw; a view that the next step overwrites.
-    """
-
-    candidate_ids: npt.NDArray[np.int64]
-    candidate_logits: FloatArray
-    log_normalizer: FloatArray
-    raw_log_normalizer: FloatArray
-    logits: FloatArray
 
 
 @runtime_checkable
@@ -212,31 +82,6 @@ class StepSession(Protocol):
     def shutdown(self) -> None:
         """Free everything; idempotent."""
         ...
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class BatchRow:
-    """One input of a whole call: token ids, or named tensors.
-
-    Attributes:
-        outputs: destination buffers by output name; the session writes there and nowhere else.
-        options: the task's own options; rows of one call may be required to share them.
-    """
-
-    token_ids: Sequence[int] = ()
-    tensors: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
-    outputs: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class EmittedChunk:
-    """Part of a row's answer. `is_final` closes the row: exactly one per row, maybe empty."""
-
-    token_ids: tuple[int, ...] = ()
-    scores: tuple[float, ...] = ()
-    tensors: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
-    is_final: bool = False
 
 
 @runtime_checkable

@@ -22,13 +22,12 @@ from leptond.errors import (
     LeptondError,
     ModelFailed,
     ModelLoading,
-    ModelNotFound,
     ShuttingDown,
 )
+from leptond.models.catalogue import Catalogue
 from leptond.models.lifecycle import ModelEntry, ModelLease
-from leptond.models.names import ModelName
 from leptond.models.serving import ModelLoader, ServedModel
-from leptond.models.store import Store, StoredModel, StoredVariant
+from leptond.models.store import Store, StoredVariant
 from leptond.types import ModelDescription, ModelState
 
 __all__ = ["LoadPolicy", "ModelRegistry"]
@@ -71,49 +70,39 @@ class ModelRegistry:
         fixed: tuple[StoredVariant, ...] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._store = store
         self._loader = loader
         self._policy = policy
         self._clock = clock
         self._lock = threading.Lock()
-        self._entries: dict[str, ModelEntry] = {}
-        self._defaults: dict[str, str] = {}
         self._loading_lock = threading.Lock()
         self._loading: dict[str, _Loading] = {}
         self._threads: set[threading.Thread] = set()
         self._listeners: list[StateListener] = []
         self._is_draining = False
-        for variant in fixed:
-            self._adopt(StoredModel(variant.model, variant.version, variant.variant,
-                                    {variant.variant: variant}))  # fmt: skip
+        self._catalogue = Catalogue(store, loader, fixed, self._changed, clock)
 
     # ------------------------------------------------------------------ looking
 
     def describe_all(self) -> list[ModelDescription]:
         """Every variant of every model, after a fresh look at the store; sorted by name."""
-        for model in self._store.scan().values():
-            self._adopt(model)
-        with self._lock:
-            entries = sorted(self._entries.values(), key=lambda entry: entry.variant.name)
-        return [self._describe(entry) for entry in entries]
+        self._catalogue.refresh()
+        return [self._catalogue.describe(entry) for entry in self._catalogue.entries()]
 
     def describe(self, name: str) -> ModelDescription:
         """One variant. Raises `ModelNotFound`."""
-        return self._describe(self._find(name))
+        return self._catalogue.describe(self._catalogue.find(name))
 
     def state(self, name: str) -> ModelState:
         """Where one variant is in its life; cheaper than `describe`. Raises `ModelNotFound`."""
-        return self._find(name).state
+        return self._catalogue.find(name).state
 
     def names(self) -> list[str]:
         """Every name that a caller may use, as far as it is known without a look at the store."""
-        with self._lock:
-            return sorted({*self._entries, *self._defaults})
+        return self._catalogue.names()
 
     def loaded(self) -> list[ServedModel]:
         """The models that are READY, without a lease: for load reports."""
-        with self._lock:
-            entries = list(self._entries.values())
+        entries = self._catalogue.entries()
         return [model for entry in entries if (model := entry.model) is not None]
 
     def watch(self, listener: StateListener) -> Callable[[], None]:
@@ -136,7 +125,7 @@ class ModelRegistry:
     def try_acquire(self, name: str) -> ModelLease | None:
         """A lease at once when the model is READY, else None. Raises `ModelNotFound`."""
         self._refuse_when_draining()
-        return self._find(name).lease()
+        return self._catalogue.find(name).lease()
 
     def acquire(self, name: str) -> Future[ModelLease]:
         """A lease, after loading the model when the policy allows that.
@@ -148,7 +137,7 @@ class ModelRegistry:
             ModelNotFound, ModelFailed, ShuttingDown: at once.
             ModelLoading: the policy is `manual` and nobody loads it.
         """
-        entry = self._find(name)
+        entry = self._catalogue.find(name)
         self._refuse_when_draining()
         answer: Future[ModelLease] = Future()
         if (lease := entry.lease()) is not None:
@@ -170,11 +159,11 @@ class ModelRegistry:
         `on_progress` is called on the loader thread. A FAILED model is tried again.
         """
         self._refuse_when_draining()
-        return self._start_load(self._find(name), on_progress)
+        return self._start_load(self._catalogue.find(name), on_progress)
 
     def unload(self, name: str) -> Future[None]:
         """Unload a model once its running requests are done; nothing to do when not READY."""
-        entry = self._find(name)
+        entry = self._catalogue.find(name)
         done: Future[None] = Future()
         begun = entry.begin_unload()
         if begun is None:
@@ -210,7 +199,7 @@ class ModelRegistry:
         self._join_threads(ends)  # loads in progress end first
         unloads = [
             self.unload(entry.variant.name)
-            for entry in list(self._entries.values())
+            for entry in self._catalogue.entries()
             if entry.state is ModelState.READY
         ]
         return self._join_threads(ends) and not any(unload.exception() for unload in unloads)
@@ -220,62 +209,6 @@ class ModelRegistry:
     def _refuse_when_draining(self) -> None:
         if self._is_draining:
             raise ShuttingDown("the daemon is shutting down")
-
-    def _find(self, name: str) -> ModelEntry:
-        parsed = ModelName.parse(name)
-        if (entry := self._lookup(parsed)) is not None:
-            return entry
-        if (stored := self._store.find(parsed.model)) is not None:
-            self._adopt(stored)
-        if (entry := self._lookup(parsed)) is not None:
-            return entry
-        known = sorted(key for key in self._entries if key.startswith(f"{parsed.model}:"))
-        hint = f"; it has {', '.join(known)}" if known else ""
-        raise ModelNotFound(f"no model {str(parsed)!r} in the store{hint}", field="model")
-
-    def _lookup(self, name: ModelName) -> ModelEntry | None:
-        full = str(name) if name.variant else self._defaults.get(name.model)
-        return self._entries.get(full) if full else None
-
-    def _adopt(self, stored: StoredModel) -> None:
-        """Take over what the store says; a loaded variant stays as it is until it is unloaded."""
-        fresh: list[str] = []
-        with self._lock:
-            for variant in stored.variants.values():
-                entry = self._entries.get(variant.name)
-                is_replaceable = entry is None or (
-                    entry.variant != variant
-                    and entry.state in (ModelState.AVAILABLE, ModelState.FAILED)
-                )
-                if is_replaceable:
-                    self._entries[variant.name] = ModelEntry(variant, self._changed, self._clock)
-                    fresh.append(variant.name)
-            self._defaults[stored.name] = f"{stored.name}:{stored.default_variant}"
-        for name in fresh:
-            self._changed(name, ModelState.AVAILABLE)
-
-    def _describe(self, entry: ModelEntry) -> ModelDescription:
-        variant = entry.variant
-        try:
-            estimate = self._loader.needed_bytes(variant)
-            reason = entry.reason
-        except LeptondError as error:
-            estimate, reason = 0, entry.reason or str(error)
-        return ModelDescription(
-            name=variant.name,
-            model=variant.model,
-            variant=variant.variant,
-            version=variant.version,
-            backend=variant.backend,
-            precision=variant.precision,
-            is_default=self._defaults.get(variant.model) == variant.name,
-            state=entry.state,
-            state_reason=reason,
-            tasks=variant.tasks,
-            max_context_tokens=int(variant.facts.get("max_context_tokens", 0)),
-            estimated_bytes=estimate,
-            metadata=variant.facts,
-        )
 
     def _start_load(
         self, entry: ModelEntry, listener: Progress | None = None
@@ -323,8 +256,7 @@ class ModelRegistry:
     def _make_room(self, variant: StoredVariant) -> None:
         """Unload idle models, least recently used first, until this one fits."""
         while not self._loader.fits(variant):
-            with self._lock:
-                idle = [entry for entry in self._entries.values() if entry.is_idle]
+            idle = [entry for entry in self._catalogue.entries() if entry.is_idle]
             if not idle:
                 return  # the load itself says what is missing
             victim = min(idle, key=lambda entry: entry.last_used_s)

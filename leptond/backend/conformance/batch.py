@@ -16,14 +16,9 @@ import numpy.typing as npt
 import pytest
 
 from leptond.backend.conformance.comparing import assert_close
-from leptond.backend.spi import (
-    BatchRow,
-    BatchSession,
-    EmittedChunk,
-    Model,
-    SessionKind,
-    SessionOptions,
-)
+from leptond.backend.declarations import SessionKind, SessionOptions
+from leptond.backend.rows import BatchRow, EmittedChunk
+from leptond.backend.spi import BatchSession, Model
 from leptond.errors import InvalidRequest
 
 __all__ = ["BatchSessionConformance", "BatchTensorConformance"]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from leptond.backend.spi import RowPick, StepResult
+from leptond.backend.rows import RowPick, StepResult
 
 __all__ = ["assert_answers_itself", "assert_close", "log_normalizer", "processed_logits"]
 

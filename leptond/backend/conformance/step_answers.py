@@ -11,7 +11,8 @@ import pytest
 
 from leptond.backend.conformance.comparing import assert_close
 from leptond.backend.conformance.step_suite import Logits, StepSuite, copied, filled, single_run
-from leptond.backend.spi import Model, StepRow, StepSession
+from leptond.backend.rows import StepRow
+from leptond.backend.spi import Model, StepSession
 
 __all__ = ["StepAnswers"]
 

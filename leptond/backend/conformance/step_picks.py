@@ -9,7 +9,8 @@ import pytest
 
 from leptond.backend.conformance.comparing import assert_answers_itself, assert_close
 from leptond.backend.conformance.step_suite import StepSuite, filled, single_run
-from leptond.backend.spi import Model, RowPick, StepRow, StepSession
+from leptond.backend.rows import RowPick, StepRow
+from leptond.backend.spi import Model, StepSession
 
 __all__ = ["StepPicks"]
 

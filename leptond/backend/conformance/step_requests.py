@@ -11,7 +11,8 @@ import pytest
 
 from leptond.backend.conformance.comparing import assert_close
 from leptond.backend.conformance.step_suite import StepSuite, filled, next_logits, single_run
-from leptond.backend.spi import Model, RowPick, StepRow, StepSession
+from leptond.backend.rows import RowPick, StepRow
+from leptond.backend.spi import Model, StepSession
 from leptond.errors import InvalidRequest
 
 __all__ = ["StepRequests"]

@@ -7,7 +7,9 @@ import pytest
 
 from leptond.backend.conformance.comparing import assert_close
 from leptond.backend.conformance.step_suite import StepSuite, filled, next_logits, single_run
-from leptond.backend.spi import Model, SessionKind, StepRow, StepSession
+from leptond.backend.declarations import SessionKind
+from leptond.backend.rows import StepRow
+from leptond.backend.spi import Model, StepSession
 from leptond.errors import InvalidRequest, InvariantViolation, MemoryBudgetExceeded
 
 __all__ = ["StepSlots"]

@@ -10,14 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from leptond.backend.spi import (
-    Model,
-    RowPick,
-    SessionOptions,
-    StepResult,
-    StepRow,
-    StepSession,
-)
+from leptond.backend.declarations import SessionOptions
+from leptond.backend.rows import RowPick, StepResult, StepRow
+from leptond.backend.spi import Model, StepSession
 
 __all__ = ["Logits", "StepSuite"]
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from leptond.backend.fake.language import END_OF_TURN, VOCAB_SIZE, FakeLanguage, TokenHistory
 from leptond.backend.fake.runtime import FakeRuntime
 from leptond.backend.picking import log_sum_exp
-from leptond.backend.spi import BatchRow, EmittedChunk
+from leptond.backend.rows import BatchRow, EmittedChunk
 from leptond.errors import InvalidRequest, RequestTooLarge
 from leptond.types import Task
 

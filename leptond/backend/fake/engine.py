@@ -7,20 +7,19 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from leptond.backend.declarations import (
+    Capabilities,
+    MemoryEstimate,
+    ModelSource,
+    SessionKind,
+    SessionOptions,
+)
 from leptond.backend.fake.batch_session import FakeBatchSession
 from leptond.backend.fake.language import VOCAB_SIZE, FakeLanguage
 from leptond.backend.fake.options import FakeOptions
 from leptond.backend.fake.runtime import FakeRuntime, Sleep
 from leptond.backend.fake.step_session import TOKEN_BYTES, FakeStepSession
-from leptond.backend.spi import (
-    API_VERSION,
-    Capabilities,
-    MemoryEstimate,
-    ModelSource,
-    Progress,
-    SessionKind,
-    SessionOptions,
-)
+from leptond.backend.spi import API_VERSION, Progress
 from leptond.errors import (
     BackendUnavailable,
     InvalidRequest,

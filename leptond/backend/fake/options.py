@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from leptond.backend.spi import SessionKind
+from leptond.backend.declarations import SessionKind
 
 __all__ = ["FakeOptions", "parse_fake_model"]
 

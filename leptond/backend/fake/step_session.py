@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from leptond.backend.checking import check_rows
+from leptond.backend.declarations import SessionOptions
 from leptond.backend.fake.language import VOCAB_SIZE, FakeLanguage, TokenHistory
 from leptond.backend.fake.runtime import FakeRuntime
 from leptond.backend.picking import pick_candidates
-from leptond.backend.spi import RowPick, SessionOptions, StepResult, StepRow
+from leptond.backend.rows import RowPick, StepResult, StepRow
 from leptond.errors import InvalidRequest, MemoryBudgetExceeded
 
 __all__ = ["TOKEN_BYTES", "FakeStepSession"]

@@ -207,7 +207,7 @@ def details_of(error):
             error_details_pb2.BadRequest,
             error_details_pb2.RetryInfo,
         ):
-            if detail.Is(kind.DESCRIPTOR):
+            if detail.TypeName() == kind.DESCRIPTOR.full_name:
                 found[kind.DESCRIPTOR.name] = kind.FromString(detail.value)
     return found
 

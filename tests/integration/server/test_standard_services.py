@@ -14,7 +14,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from leptond.backend.fake import FakeOptions
 from leptond.models import LoadPolicy
-from leptond.v1 import management_pb2, model_pb2, tokenization_pb2
+from leptond.v1 import common_pb2, management_pb2, model_pb2, tokenization_pb2
 from tests.integration.server.test_generation import collect, raw
 
 pytestmark = pytest.mark.asyncio
@@ -278,7 +278,7 @@ async def test_texts_become_tokens_and_texts_again(served):
     assert b"".join(plain.token_bytes) == "Hé <|im_end|>".encode()
     assert plain.end_bytes[-1] == len("Hé <|im_end|>".encode())
     back = tokenization_pb2.DetokenizeRequest(
-        model="toy", inputs=[{"ids": parsed.token_ids}], skip_special_tokens=False
+        model="toy", inputs=[common_pb2.TokenIds(ids=parsed.token_ids)], skip_special_tokens=False
     )
     (text,) = (await stub.Detokenize(back)).results
     assert text.text == "Hé <|im_end|>"

@@ -1,0 +1,83 @@
+"""What a model and its session declare and are told, before anything runs.
+
+Values only; see `leptond.backend.spi` for who gives them to whom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from leptond.types import Task
+
+__all__ = ["Capabilities", "MemoryEstimate", "ModelSource", "SessionKind", "SessionOptions"]
+
+
+class SessionKind(StrEnum):
+    """STEP: an open decode loop, one token position at a time. BATCH: whole calls."""
+
+    STEP = "step"
+    BATCH = "batch"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """A variant on disk, as the store found it.
+
+    Attributes:
+        directory: holds the engine's files; read-only for the plug-in.
+        device: `cpu`, `cuda:0`, ...; a device the engine lacks is `BackendUnavailable`.
+        options: the engine's own table of the configuration, such as `num_threads`.
+    """
+
+    directory: Path
+    precision: str
+    device: str = "cpu"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryEstimate:
+    """Bytes that a model will take: weights, and per slot of a session at full length."""
+
+    weights_bytes: int
+    slot_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a loaded model does; declared, never guessed.
+
+    Attributes:
+        max_slots: most slots of one session (0: not a step model).
+        max_context_tokens: longest sequence of a slot or of a batch row.
+        max_batch_rows: most rows of one `run` (0: not a batch model).
+        is_deterministic: whether a row's answer is the same in any company.
+        ride_along_tokens: longest prompt chunk that is worth running together with decode
+            rows; a longer one is better in a run of its own. Measured by the plug-in's author.
+        is_cancellable: whether `interrupt` ends a running call early.
+    """
+
+    kind: SessionKind
+    tasks: frozenset[Task]
+    devices: tuple[str, ...]
+    vocab_size: int = 0
+    max_slots: int = 0
+    max_context_tokens: int = 0
+    max_batch_rows: int = 0
+    is_deterministic: bool = True
+    ride_along_tokens: int = 64
+    is_streaming: bool = False
+    is_cancellable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOptions:
+    """Size of one session. `num_slots` × `max_tokens` bounds its KV memory."""
+
+    num_slots: int = 16
+    max_tokens: int = 2048
+    num_threads: int = 0  # 0: the engine's choice
