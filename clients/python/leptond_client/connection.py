@@ -118,8 +118,8 @@ class Attempts:
         self, settings: ConnectionOptions, knowledge: Knowledge, options: Mapping[str, Any]
     ) -> None:
         timeout = options.get("timeout")
-        timeout = settings.timeout if timeout is None else timeout
-        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._timeout = settings.timeout if timeout is None else timeout
+        self._deadline = None if self._timeout is None else time.monotonic() + self._timeout
         self._schedule = RetrySchedule(settings.retry, self._deadline)
         self._knowledge = knowledge
 
@@ -137,7 +137,9 @@ class Attempts:
         Raises:
             LeptonError: the call is not repeated, and this is how it ended.
         """
-        error = from_rpc_failure(cast("RpcFailure", failure), was_answered=was_answered)
+        error = from_rpc_failure(
+            cast("RpcFailure", failure), was_answered=was_answered, timeout=self._timeout
+        )
         if error.is_from_daemon:
             self.answered()
         delay_s = self._schedule.delay_after(

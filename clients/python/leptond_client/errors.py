@@ -210,12 +210,15 @@ class RpcFailure(Protocol):
         """Empty when there was none."""
 
 
-def from_rpc_failure(failure: RpcFailure, *, was_answered: bool = False) -> LeptonError:
+def from_rpc_failure(
+    failure: RpcFailure, *, was_answered: bool = False, timeout: float | None = None
+) -> LeptonError:
     """Translate what gRPC raised.
 
     Args:
         failure: the error, whose call is over.
         was_answered: whether messages of the answer had come.
+        timeout: how many seconds the call had in all, if it had a limit.
     """
     code = failure.code()
     initial = dict(failure.initial_metadata() or ())
@@ -223,8 +226,11 @@ def from_rpc_failure(failure: RpcFailure, *, was_answered: bool = False) -> Lept
     found = _Details(trailing.get(_DETAILS_KEY, b""))
     pushback_s = _pushback_s(trailing.get(_PUSHBACK_KEY))
     request_id = _text(trailing.get(_REQUEST_ID_KEY) or initial.get(_REQUEST_ID_KEY, ""))
+    message = failure.details() or code.name
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED and timeout is not None and not found.reason:
+        message = f"the timeout of {timeout:g} s passed"  # gRPC says it in several ways
     return _CLASS_OF.get(code, LeptonError)(
-        failure.details() or code.name,
+        message,
         code=code,
         reason=found.reason,
         field=found.field,

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
 from leptond_client import Client, RetryPolicy
+from leptond_client.cli import main
 from tests.integration.client.scripted import ScriptedDaemon
 
 # The light client is tested where nothing of the daemon's is installed.
@@ -31,3 +37,30 @@ def daemon(tmp_path):
 def client(daemon):
     with Client(daemon.address, retry=QUICK) as client:
         yield client
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run of the command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def lepton(daemon, monkeypatch, capsys) -> Callable[..., Ended]:
+    """Run the `lepton` command in this process, against the scripted daemon, in a pipe."""
+
+    def run(*words: str, stdin: bytes = b"", address: str = daemon.address) -> Ended:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        with pytest.raises(SystemExit) as ended:
+            main(["--address", address, *words], prog_name="lepton")
+        assert isinstance(ended.value.code, int)
+        return Ended(ended.value.code, *capsys.readouterr())
+
+    return run

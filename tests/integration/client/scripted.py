@@ -113,7 +113,7 @@ class _Handlers(grpc.GenericRpcHandler):
             else grpc.unary_unary_rpc_method_handler
         )
         decode = REQUEST_TYPES[method].FromString
-        return make(behave, decode, lambda message: message.SerializeToString())  # type: ignore[no-any-return] # grpc's
+        return make(behave, decode, lambda message: message.SerializeToString())
 
 
 # ------------------------------------------------------------------------------------ behaviours

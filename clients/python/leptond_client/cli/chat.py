@@ -18,11 +18,12 @@ from leptond_client.cli.options import (
     piped_text,
     sampling_options,
 )
+from leptond_client.cli.prompting import Prompter, history, history_path
 from leptond_client.cli.session import Session
 from leptond_client.cli.terminal import Answer, note, one_line, print_json, summary
 from leptond_client.errors import LeptonError
 
-__all__ = ["chat"]
+__all__ = ["Chat", "chat"]
 
 
 @click.command()
@@ -50,7 +51,9 @@ def chat(
     is_conversation = message is None and not as_json
     if is_conversation and sys.stdin.isatty() and sys.stdout.isatty():
         name = session.model(model, "chat")
-        _Chat(session, name, conversation.Conversation(system), sampling).run()
+        talk = Chat(session, name, conversation.Conversation(system), sampling)
+        with history(history_path()):
+            talk.converse(Prompter().read)
         return
     text = piped_text("message") if message is None else message
     name = session.model(model, "chat")
@@ -61,7 +64,7 @@ def chat(
         note(summary(show(session.client.chat_stream(name, messages, **sampling))))
 
 
-class _Chat:
+class Chat:
     """A conversation on the terminal."""
 
     def __init__(
@@ -76,19 +79,16 @@ class _Chat:
         self._state = state
         self._sampling = sampling
 
-    def run(self) -> None:
-        """Read and answer until the user leaves."""
-        from leptond_client.cli.prompting import Prompter, history_path, open_history
+    def converse(self, read: Callable[[], str]) -> None:
+        """Answer what `read` brings until the user leaves.
 
-        save_history = open_history(history_path())
-        prompter = Prompter()
+        Raises:
+            Interrupted: by two Ctrl-C after each other at the prompt.
+        """
         note(f"{self._model} at {self._session.address}. /help says what can be typed.")
-        try:
-            while (text := _read(prompter.read)) is not None:
-                if self._react(text):
-                    break
-        finally:
-            save_history()
+        while (text := _next(read)) is not None:
+            if self._react(text):
+                return
 
     def _react(self, text: str) -> bool:
         """Do what was typed; True when that was to leave."""
@@ -150,7 +150,7 @@ class _Chat:
             click.echo(f"{mark} {one_line(model.name)}", err=True)
 
 
-def _read(read: Callable[[], str]) -> str | None:
+def _next(read: Callable[[], str]) -> str | None:
     """The next text, or None when the user leaves with Ctrl-D.
 
     Raises:

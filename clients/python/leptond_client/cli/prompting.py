@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["Prompter", "history_path", "open_history"]
+__all__ = ["Prompter", "history", "history_path"]
 
 _PROMPT = "> "
 _MORE = "… "
@@ -55,17 +56,17 @@ def history_path() -> Path:
     return Path(state) / "lepton" / "history"
 
 
-def open_history(path: Path) -> Callable[[], None]:
-    """Take up the history and edit lines with it; returns what writes it back."""
+@contextmanager
+def history(path: Path) -> Iterator[None]:
+    """Edit lines with the history in `path`, and keep what was typed there."""
     import readline
 
     if path.is_file():
         readline.read_history_file(path)
     readline.set_history_length(_MAX_HISTORY_LINES)
-
-    def save() -> None:
+    try:
+        yield
+    finally:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o600)
         readline.write_history_file(path)
-
-    return save

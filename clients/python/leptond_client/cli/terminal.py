@@ -43,9 +43,9 @@ class Answer:
     def write(self, text: str) -> None:
         """Write a piece."""
         if text:
+            self._ends_line = text.endswith("\n")  # first: Ctrl-C may come right after the text
             sys.stdout.write(printable(text) if self._is_terminal else text)
             sys.stdout.flush()
-            self._ends_line = text.endswith("\n")
 
     def end(self) -> None:
         """End the line, if one is begun."""
