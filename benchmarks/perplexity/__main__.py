@@ -9,7 +9,6 @@ the source's own weights; `ratio` is to it, over the same tokens.
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,8 +42,8 @@ WAYS = {way.name: way for way in (PREFILL, Way("batch 1", 1, 1), Way("batch 16",
 
 def measure(
     variant: Path, ways: list[Way], texts: list[list[int]], alone_windows: int
-) -> dict[str, tuple[list[WindowScore], float]]:
-    """Return, by way, the score of each window and the seconds that it took."""
+) -> dict[str, list[WindowScore]]:
+    """Return the score of each window, by way."""
     model = get_backend("onnxruntime").load(
         ModelSource(variant, variant.name), lambda stage, fraction: None
     )
@@ -55,31 +54,25 @@ def measure(
     results = {}
     for way in ways:
         read = texts[:alone_windows] if way.num_rows == way.chunk_tokens == 1 else texts
-        began = time.monotonic()
-        scores = score(session, read, num_rows=way.num_rows, chunk_tokens=way.chunk_tokens)
-        results[way.name] = (scores, time.monotonic() - began)
+        results[way.name] = score(
+            session, read, num_rows=way.num_rows, chunk_tokens=way.chunk_tokens
+        )
     session.shutdown()
     model.close()
     return results
 
 
 def line_of(
-    precision: str,
-    way: str,
-    scores: list[WindowScore],
-    seconds: float,
-    yardstick: list[WindowScore],
+    precision: str, way: str, scores: list[WindowScore], yardstick: list[WindowScore]
 ) -> dict[str, object]:
     """Return one line of the report."""
     found, expected = perplexity(scores), perplexity(yardstick[: len(scores)])
-    num_tokens = sum(window.num_tokens for window in scores)
     return {
         "precision": precision,
         "way": way,
-        "tokens": num_tokens,
+        "tokens": sum(window.num_tokens for window in scores),
         "perplexity": round(found, 3),
         "ratio": round(found / expected, 5),
-        "tokens_per_s": round(num_tokens / seconds, 1),
     }
 
 
@@ -109,12 +102,12 @@ def main(
     tokenizer = Tokenizer.load(model)
     texts = windows(tokenizer.encode, WINDOW_TOKENS)
     ways = [WAYS[name] for name in names]
-    yardstick, _ = measure(variants[YARDSTICK], [PREFILL], texts, alone_windows)[PREFILL.name]
+    yardstick = measure(variants[YARDSTICK], [PREFILL], texts, alone_windows)[PREFILL.name]
     lines = []
     for precision in precisions or tuple(variants):
         found = measure(variants[precision], ways, texts, alone_windows)
-        for way, (scores, seconds) in found.items():
-            lines.append(line_of(precision, way, scores, seconds, yardstick))
+        for way, scores in found.items():
+            lines.append(line_of(precision, way, scores, yardstick))
             print(json.dumps(lines[-1]), flush=True)
     if out is not None:
         report = {

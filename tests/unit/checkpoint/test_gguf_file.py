@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import struct
 import sys
 from pathlib import Path
 
@@ -146,3 +147,48 @@ def test_without_the_gguf_package_the_extra_is_named(path, monkeypatch):
     monkeypatch.setitem(sys.modules, "gguf", None)
     with pytest.raises(BackendUnavailable, match=r"leptond\[import\]"):
         GgufFile(path)
+
+
+def string(text: str) -> bytes:
+    return struct.pack("<Q", len(text)) + text.encode()
+
+
+def key(name: str, type_id: int, value: bytes) -> bytes:
+    return string(name) + struct.pack("<I", type_id) + value
+
+
+def tensor(name: str, dimensions: list[int], type_id: int) -> bytes:
+    count = len(dimensions)
+    return string(name) + struct.pack(f"<I{count}QIQ", count, *dimensions, type_id, 0)
+
+
+UINT32, ARRAY, F32, Q8_0 = 4, 9, 0, 8
+
+
+@pytest.mark.parametrize(
+    ("keys", "tensors", "message"),
+    [
+        ([key("k", 99, b"")], [], "metadata key 'k': unknown value type 99"),
+        ([key("k", ARRAY, struct.pack("<IQ", 9, 1))], [], "metadata key 'k': arrays of arrays"),
+        ([key("k", UINT32, bytes(4))] * 2, [], "metadata key 'k' occurs twice"),
+        ([key("k", ARRAY, struct.pack("<IQ", UINT32, 2**61))], [], "truncated: metadata key 'k'"),
+        (
+            [key("general.alignment", UINT32, struct.pack("<I", 24))],
+            [],
+            "general.alignment: 24 is not a power of two",
+        ),
+        ([], [tensor("t", [4], F32)] * 2, "tensor 't' occurs twice"),
+        ([], [tensor("t", [1] * 5, F32)], "tensor 't' has 5 dimensions"),
+        ([], [tensor("t", [], F32)], "tensor 't' has 0 dimensions"),
+        ([], [tensor("t", [4], 999)], "tensor 't' has the unknown element type 999"),
+        ([], [tensor("t", [40], Q8_0)], "tensor 't': rows of 40 elements are not whole Q8_0"),
+        ([], [tensor("t", [2**40, 2**40], F32)], "truncated: tensor 't'"),
+    ],
+)
+def test_contradictions_in_the_header_are_named(tmp_path, keys, tensors, message):
+    path = tmp_path / "m.gguf"
+    counts = struct.pack("<IQQ", 3, len(tensors), len(keys))
+    path.write_bytes(b"GGUF" + counts + b"".join(keys + tensors) + bytes(4096))
+    with pytest.raises(LeptondError) as caught:
+        GgufFile(path)
+    assert caught.value.message.startswith(f"{path}: {message}")

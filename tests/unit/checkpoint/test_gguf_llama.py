@@ -226,3 +226,10 @@ def test_every_fault_is_one_line(open_tiny):
     with pytest.raises(LeptondError) as caught:
         open_tiny(kinds={"ffn_up.weight": Kind.F32}, metadata={"llama.block_count": 3})
     assert "\n" not in caught.value.message
+
+
+def test_a_file_without_an_architecture_is_named(tmp_path):
+    path = tmp_path / "m.gguf"
+    path.write_bytes(b"GGUF" + (3).to_bytes(4, "little") + bytes(64))
+    with pytest.raises(InvalidRequest, match=r"m\.gguf: general\.architecture is missing"):
+        open_checkpoint(path)

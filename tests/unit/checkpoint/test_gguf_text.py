@@ -163,3 +163,9 @@ def test_no_template_file_without_a_template(open_tiny, tmp_path):
         "generation.json",
         "tokenizer.json",
     ]
+
+
+def test_a_template_that_is_left_behind_is_logged_by_name(open_tiny, caplog):
+    with caplog.at_level("INFO", "leptond.checkpoint"):
+        open_tiny(metadata={"tokenizer.chat_template.tool_use": "{{ tools }}"})
+    assert "key=tokenizer.chat_template.tool_use" in caplog.text

@@ -1,0 +1,18 @@
+"""A serving daemon has no `import` extra: what it loads must not need those packages."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize("module", ["leptond.checkpoint", "leptond_onnxruntime.importer.graph_io"])
+def test_a_serving_daemon_loads_none_of_the_import_packages(module):
+    code = (
+        f"import sys, {module}\n"
+        "sys.exit(' '.join({'gguf', 'onnx', 'onnxruntime', 'grpc', 'tokenizers'} & {*sys.modules}) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stderr.strip(), done.returncode) == ("", 0)
