@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,9 @@ def serve(config_path: Path | None, fake_models: tuple[str, ...], **flags: Any) 
     host = HostEnvironment.read()
     setup_logging(loaded.config.log.to_options(), is_journal=host.is_journal(sys.stderr.fileno()))
     options = daemon_options(loaded.config, host, fakes)
-    telemetry = Telemetry.configure(loaded.config.telemetry.to_options(), os.environ)
+    telemetry = Telemetry.configure(
+        loaded.config.telemetry.to_options(), os.environ, version=version("leptond")
+    )
 
     async def run() -> bool:
         async with StopSignals() as signals:

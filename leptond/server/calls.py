@@ -31,7 +31,7 @@ from leptond.errors import (
 from leptond.server.status import to_wire_error
 from leptond.streaming import ResponseStream
 from leptond.telemetry import Call as CallRecord
-from leptond.telemetry import Telemetry
+from leptond.telemetry import Telemetry, bind_request
 
 __all__ = ["Call", "CallRunner", "Undecodable", "decoder"]
 
@@ -208,6 +208,7 @@ class CallRunner:
         record = self._telemetry.start_call(
             path, context.invocation_metadata(), request_id=call_id, peer=context.peer()
         )
+        bind_request(call_id, record.trace_id)
         call = Call(call_id, context, record, is_work=not path.startswith(_STANDARD))
         self._active.add(call)
         if call.is_work:
