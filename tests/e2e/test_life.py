@@ -11,6 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from leptond.backend.fake import FakeOptions, expected_tokens
 from tests.fixtures.calls import details_of, ids_of, prompt, refused, text_generation
+from tests.fixtures.daemon import free_port
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -31,13 +32,6 @@ def watch(channel: grpc.Channel):
 def answer_to(text: str, num_tokens: int) -> list[int]:
     """What the fake model writes; it reads bytes."""
     return expected_tokens(list(text.encode()), num_tokens, FakeOptions(mean_sentences=0))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def test_each_address_is_printed_on_its_own_line_and_answers(launch, connect, tmp_path):
