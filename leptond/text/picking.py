@@ -24,6 +24,8 @@ from leptond.types import SamplingParams
 __all__ = ["pick_from_candidates", "pick_from_row"]
 
 _SLACK = 1e-3  # far above what float32 logits are rounded by
+_LEVELS_PER_LOGIT = 4
+_NUM_LEVELS = 100  # a nucleus that reaches below the last is sorted out of the whole row
 
 
 def pick_from_candidates(
@@ -81,22 +83,21 @@ def pick_from_row(
         draw: from [0, 1).
     """
     vocab_size = len(logits)
-    best = logits.max()
+    weights = np.exp(logits - logits.max())
     if not _is_filtered(params, vocab_size):
-        weights = np.exp((logits - best).astype(np.float64))
         ahead = weights[candidate_ids]
         weights[candidate_ids] = 0.0
-        cumulative = np.cumsum(np.concatenate([ahead, weights]))
+        cumulative = np.cumsum(np.concatenate([ahead, weights]), dtype=np.float64)
         place = _place(cumulative, len(cumulative), draw * cumulative[-1])
         return int(candidate_ids[place]) if place < len(ahead) else place - len(ahead)
 
-    total = float(np.exp((logits - best).astype(np.float64)).sum())
-    ids = np.flatnonzero(logits >= _floor(logits, float(best), total, params))
+    total = float(weights.sum(dtype=np.float64))
+    ids = np.flatnonzero(logits >= _floor(logits, weights, total, params))
     ids = ids[np.argsort(-logits[ids], kind="stable")]
     if 0 < params.top_k < vocab_size:
         ids = ids[: params.top_k]
-    weights = np.exp((logits[ids] - best).astype(np.float64))
-    cumulative = np.cumsum(weights)
+    weights = weights[ids]
+    cumulative = np.cumsum(weights, dtype=np.float64)
     if 0 < params.top_k < vocab_size:
         total = float(cumulative[-1])
     num_kept = _num_kept(weights, cumulative, total, params, is_whole=True) or len(ids)
@@ -108,30 +109,38 @@ def _is_filtered(params: SamplingParams, vocab_size: int) -> bool:
 
 
 def _floor(
-    logits: npt.NDArray[np.float32], best: float, total: float, params: SamplingParams
+    logits: npt.NDArray[np.float32],
+    weights: npt.NDArray[np.float32],
+    total: float,
+    params: SamplingParams,
 ) -> float:
     """Return a logit below which no token is kept, to sort few tokens instead of all.
 
     Args:
         logits: the whole row.
-        best: its largest.
-        total: sum of `exp(logit - best)` over it.
+        weights: `exp(logit - best)` of each.
+        total: their sum.
         params: at least one filter is on.
     """
     if 0 < params.top_k < len(logits):
         place = len(logits) - params.top_k
         return float(np.partition(logits, place)[place])
+    best = float(logits.max())
     floors = [-np.inf]
     if params.top_p < 1.0:
-        # All tokens below this weigh at most 1 - top_p together, so the others hold the nucleus.
-        floors.append(best + log((1.0 - params.top_p) * total / len(logits)) - _SLACK)
+        # The weight of each level of logits, from the best level down, and of all above it.
+        levels = np.minimum((best - logits) * _LEVELS_PER_LOGIT, _NUM_LEVELS).astype(np.int32)
+        mass = np.cumsum(np.bincount(levels, weights))
+        level = int(np.searchsorted(mass, params.top_p * total))
+        if level < _NUM_LEVELS:
+            floors.append(best - (level + 1) / _LEVELS_PER_LOGIT - _SLACK)
     if params.min_p > 0.0:
         floors.append(best + log(params.min_p) - _SLACK)
     return max(floors)
 
 
 def _num_kept(
-    weights: Sequence[float] | npt.NDArray[np.float64],
+    weights: Sequence[float] | npt.NDArray[np.float32],
     cumulative: Sequence[float] | npt.NDArray[np.float64],
     total: float,
     params: SamplingParams,

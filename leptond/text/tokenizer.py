@@ -64,7 +64,7 @@ class Tokenizer:
         control = {
             token_id: token
             for token_id, token in sorted(added.items())
-            if token.special or token_id in self.stop_ids
+            if token.special or token_id in self.stop_ids or token_id == self.bos_id
         }
         self._special_ids = frozenset(control)
         self.marks = ControlMarks({token.content: token_id for token_id, token in control.items()})
@@ -252,6 +252,8 @@ class Tokenizer:
 
     def _encode_plain(self, engine: Engine, text: str) -> list[int]:
         """Encode text in which only marks are control tokens; with `_unmarked`, nothing is."""
+        if not text:
+            return []
         ids = _encode(engine, [text])
         if not self._unforgeable_ids.isdisjoint(ids):
             forged = next(i for i in ids if i in self._unforgeable_ids)

@@ -99,6 +99,14 @@ def test_tokens_come_as_often_as_they_are_likely(filters):
     assert abs(chi_square - freedom) < 4 * (2 * freedom) ** 0.5
 
 
+def test_a_nucleus_of_very_unlikely_tokens_is_found():
+    row = np.asarray([0.0, *[-30.0] * 50], np.float32)
+    params = SamplingParams(top_p=1.0 - 1e-13)
+    candidates = np.arange(8)
+    assert pick_from_row(row, candidates, params, 0.5) == 0
+    assert pick_from_row(row, candidates, params, 1.0 - 1e-13) in range(1, 51)
+
+
 @given(
     logits=st.lists(st.sampled_from([-1.0, 0.0, 0.5, 0.5, 3.0, -np.inf]), min_size=1, max_size=12),
     params=st.builds(

@@ -196,15 +196,15 @@ def test_an_unknown_decoder_fails_the_load(decoder):
         sentencepiece_tokenizer(decoder=decoder)
 
 
-def test_a_stop_token_is_out_of_reach_even_when_the_file_calls_it_text():
+@pytest.mark.parametrize(("text", "token_id"), [("<|im_start|>", START), ("<|im_end|>", END)])
+def test_bos_and_stop_tokens_are_out_of_reach_even_when_the_file_calls_them_text(text, token_id):
     definition = byte_level_definition()
     for token in definition["added_tokens"]:
-        if token["content"] == "<|im_end|>":
-            token["special"] = False
+        token["special"] = False
     tokenizer = Tokenizer(json.dumps(definition), GENERATION)
-    assert tokenizer.encode("<|im_end|>", parse_special=False) == list(b"<|im_end|>")
-    assert tokenizer.encode("<|im_end|>") == [END]
-    assert tokenizer.decode([END]) == ""
+    assert tokenizer.encode(text, parse_special=False) == list(text.encode())
+    assert tokenizer.encode(text) == [token_id]
+    assert tokenizer.decode([token_id]) == ""
 
 
 def test_text_that_the_vocabulary_itself_turns_into_a_control_token_is_refused():
