@@ -92,7 +92,7 @@ ROWS = (
         "client-only",
         "the base install, from the wheel: the client and nothing of the daemon",
         "",
-        ("tests/unit/leptond_client", "tests/integration/leptond_client"),
+        ("tests/unit/leptond_client", "tests/integration/client"),
         engines="",
         from_wheel=True,
         absent_modules=DAEMON_MODULES,
