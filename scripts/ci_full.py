@@ -35,7 +35,7 @@ class Row:
 
     `extras` empty means the base install. `constraints` are requirement lines. `from_wheel` means a
     built wheel and a copy of the tests, so that nothing is found in the checkout.
-    `engines` is the value of LEPTOND_TEST_ENGINES: those must be there, others are skipped.
+    `needed` is the value of LEPTOND_TEST_EXTRAS: tests that need other extras are left out.
     `newest_python` takes the newest supported interpreter of this machine, else the oldest.
     """
 
@@ -43,7 +43,7 @@ class Row:
     purpose: str
     extras: str
     tests: tuple[str, ...]
-    engines: str = "onnxruntime"
+    needed: str = "onnxruntime,import"
     constraints: tuple[str, ...] = ()
     resolution: str = "highest"
     newest_python: bool = False
@@ -78,7 +78,7 @@ ROWS = (
         "the daemon without an engine",
         "server",
         ALL_TESTS,
-        engines="",
+        needed="",
         absent_modules=("onnxruntime", "ctranslate2", "onnx", "gguf"),
     ),
     Row(
@@ -93,7 +93,7 @@ ROWS = (
         "the base install, from the wheel: the client and nothing of the daemon",
         "",
         ("tests/unit/leptond_client", "tests/integration/client"),
-        engines="",
+        needed="",
         from_wheel=True,
         absent_modules=DAEMON_MODULES,
     ),
@@ -189,7 +189,7 @@ def run_row(row: Row) -> None:
         [bin_folder / "pytest", *tests],
         checkout,
         PATH=f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
-        LEPTOND_TEST_ENGINES=row.engines,
+        LEPTOND_TEST_EXTRAS=row.needed,
         LEPTOND_TEST_STORE=os.environ.get(
             "LEPTOND_TEST_STORE", str(ROOT / ".cache" / "leptond-tests")
         ),

@@ -1,16 +1,16 @@
-"""What every tier shares: markers by folder, the same random cases each time, engines, leak check.
+"""What every tier shares: markers by folder, the same random cases each time, leak check.
 
-A tier's own fixtures live in its own conftest. A test that needs an engine sits in a folder named
-after the plug-in (`tests/*/leptond_onnxruntime/`) or carries `@pytest.mark.engine("onnxruntime")`:
-without the engine it is skipped, and in CI it fails, so that nobody loses it without noticing.
-`LEPTOND_TEST_ENGINES` (a list with commas, possibly empty) says which engines must be there.
+A tier's own fixtures live in its own conftest. `NEEDS` says which folders cannot even be imported
+without an extra of the project; a single test says it with `@pytest.mark.needs("onnxruntime")`.
+Without it they are left out, and in CI they fail, so that nobody loses them without noticing.
+`LEPTOND_TEST_EXTRAS` (a list with commas, possibly empty) says which extras must be there.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,8 +20,13 @@ from tests.fixtures.chat_store import ChatStore
 from tests.leaks import Belongings, open_process_wide_descriptors
 
 TESTS = Path(__file__).parent
-TIERS = ("unit", "property", "contract", "integration", "e2e")
-ENGINES = ("onnxruntime",)
+PROBES = {"import": "gguf", "onnxruntime": "onnxruntime"}
+NEEDS = {
+    "checkpoint": {"import"},
+    "engine": {"import", "onnxruntime"},
+    "importing": {"import", "onnxruntime"},
+    "leptond_onnxruntime": {"import", "onnxruntime"},
+}
 
 # The same cases on every run; `pytest --hypothesis-profile=explore` looks for new ones.
 # No verdict may depend on how busy the machine is: no deadline, no check of speed.
@@ -43,36 +48,33 @@ def pytest_sessionstart() -> None:
     open_process_wide_descriptors()
 
 
-def required_engines() -> frozenset[str]:
-    """Return the engines whose absence is a failure: by the variable, else all of them in CI."""
-    listed = os.environ.get("LEPTOND_TEST_ENGINES")
+def required_extras() -> frozenset[str]:
+    """Return the extras whose absence is a failure: by the variable, else all of them in CI."""
+    listed = os.environ.get("LEPTOND_TEST_EXTRAS")
     if listed is not None:
         return frozenset(filter(None, listed.split(",")))
-    return frozenset(ENGINES if os.environ.get("CI") else ())
+    return frozenset(PROBES if os.environ.get("CI") else ())
 
 
-def is_usable(engine: str) -> bool:
-    """Say whether tests of `engine` run: it is installed, or has to be."""
-    return importlib.util.find_spec(engine) is not None or engine in required_engines()
+def missing_extras(needed: Iterable[str]) -> set[str]:
+    """Return those of `needed` that are not installed and do not have to be."""
+    absent = {extra for extra in needed if importlib.util.find_spec(PROBES[extra]) is None}
+    return absent - required_extras()
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    """Leave out a plug-in's folder while its engine is absent: its tests import the engine."""
-    if collection_path.is_dir() and collection_path.name.startswith("leptond_"):
-        engine = collection_path.name.removeprefix("leptond_")
-        if engine in ENGINES and not is_usable(engine):
-            return True
-    return None
+    """Leave out a folder whose tests import what is absent."""
+    is_out = collection_path.is_dir() and missing_extras(NEEDS.get(collection_path.name, ()))
+    return True if is_out else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with its tier, and skip those whose engine is absent."""
+    """Mark each test with its tier, and skip those whose extras are absent."""
     for item in items:
-        tier = item.path.relative_to(TESTS).parts[0]
-        item.add_marker(tier)
-        for marker in item.iter_markers("engine"):
-            if not is_usable(marker.args[0]):
-                item.add_marker(pytest.mark.skip(reason=f"{marker.args[0]} is not installed"))
+        item.add_marker(item.path.relative_to(TESTS).parts[0])
+        for marker in item.iter_markers("needs"):
+            if missing := missing_extras(marker.args):
+                item.add_marker(pytest.mark.skip(reason=f"not installed: {', '.join(missing)}"))
 
 
 @pytest.fixture(scope="session")
