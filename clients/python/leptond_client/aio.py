@@ -19,6 +19,7 @@ from leptond_client.connection import (
     ConnectionOptions,
     Knowledge,
     Outcome,
+    resolve_address,
     serialize,
 )
 from leptond_client.errors import Cancelled
@@ -48,13 +49,13 @@ class AsyncClient:
     """
 
     def __init__(self, address: str | None = None, **settings: Unpack[ConnectionKeywords]) -> None:
-        self._settings = ConnectionOptions(address, **settings)
+        self._settings = ConnectionOptions(resolve_address(address), **settings)
         self._knowledge = Knowledge()
 
     @property
     def address(self) -> str:
         """Where the daemon is."""
-        return self._settings.target
+        return self._settings.address
 
     async def close(self) -> None:
         """Cancel what runs and disconnect."""
@@ -161,8 +162,8 @@ class AsyncClient:
         # Made late: a channel belongs to the loop that runs when it is made.
         settings, arguments = self._settings, self._settings.channel_arguments()
         if settings.credentials is None:
-            return aio.insecure_channel(settings.target, arguments)
-        return aio.secure_channel(settings.target, settings.credentials, arguments)
+            return aio.insecure_channel(settings.address, arguments)
+        return aio.secure_channel(settings.address, settings.credentials, arguments)
 
     async def _run(self, call: UnaryCall[T]) -> T:
         method = self._channel.unary_unary(call.path, serialize, call.decode)

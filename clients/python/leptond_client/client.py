@@ -18,6 +18,7 @@ from leptond_client.connection import (
     ConnectionOptions,
     Knowledge,
     Outcome,
+    resolve_address,
     serialize,
 )
 from leptond_client.errors import Cancelled
@@ -47,14 +48,14 @@ class Client:
     """
 
     def __init__(self, address: str | None = None, **settings: Unpack[ConnectionKeywords]) -> None:
-        self._settings = ConnectionOptions(address, **settings)
+        self._settings = ConnectionOptions(resolve_address(address), **settings)
         self._knowledge = Knowledge()
         self._channel = _open_channel(self._settings)
 
     @property
     def address(self) -> str:
         """Where the daemon is."""
-        return self._settings.target
+        return self._settings.address
 
     def close(self) -> None:
         """Cancel what runs and disconnect."""
@@ -268,5 +269,5 @@ class Stream(Generic[ItemT, FinalT]):
 def _open_channel(settings: ConnectionOptions) -> grpc.Channel:
     arguments = settings.channel_arguments()
     if settings.credentials is None:
-        return grpc.insecure_channel(settings.target, arguments)
-    return grpc.secure_channel(settings.target, settings.credentials, arguments)
+        return grpc.insecure_channel(settings.address, arguments)
+    return grpc.secure_channel(settings.address, settings.credentials, arguments)

@@ -25,6 +25,7 @@ __all__ = [
     "ConnectionOptions",
     "Knowledge",
     "Outcome",
+    "resolve_address",
     "serialize",
 ]
 
@@ -39,6 +40,26 @@ _KEEPALIVE_TIMEOUT_MS = 20_000
 # gRPC would wait up to two minutes before it looks for a daemon that restarts.
 _INITIAL_RECONNECT_MS = 100
 _MAX_RECONNECT_MS = 1_000
+
+
+def resolve_address(address: str | None) -> str:
+    """The address of the daemon: `host:port` or `unix:/path`.
+
+    Args:
+        address: None takes `$LEPTON_ADDRESS`, else 127.0.0.1:8600.
+
+    Raises:
+        ValueError: it is none.
+    """
+    found = address or os.environ.get(_ADDRESS_VARIABLE) or DEFAULT_ADDRESS
+    if found.startswith(_UNIX):
+        if found == _UNIX:
+            raise ValueError("the address 'unix:' has no path")
+        return found
+    host, _, port = found.rpartition(":")
+    if not (host and port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16):
+        raise ValueError(f"the address {found!r} is neither host:port nor unix:/path")
+    return found
 
 
 class ConnectionKeywords(TypedDict, total=False):
@@ -56,7 +77,7 @@ class ConnectionOptions:
     """Where the daemon is, and how it is talked to.
 
     Attributes:
-        address: `host:port` or `unix:/path`. None: `$LEPTON_ADDRESS`, else 127.0.0.1:8600.
+        address: from `resolve_address`.
         timeout: seconds that a call may take where the call itself does not say; None is no limit.
         retry: when calls that were not run are repeated.
         max_message_bytes: the longest answer that is accepted. gRPC's own limit is 4 MiB.
@@ -64,23 +85,12 @@ class ConnectionOptions:
         metadata: sent with every call, for example a token.
     """
 
-    address: str | None = None
+    address: str
     timeout: float | None = None
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     max_message_bytes: int = 64 << 20
     credentials: grpc.ChannelCredentials | None = None
     metadata: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def target(self) -> str:
-        """The address, as gRPC takes it.
-
-        Raises:
-            ValueError: it is no address.
-        """
-        address = self.address or os.environ.get(_ADDRESS_VARIABLE) or DEFAULT_ADDRESS
-        _check_address(address)
-        return address
 
     def channel_arguments(self) -> list[tuple[str, int]]:
         """GRPC's channel arguments."""
@@ -93,7 +103,7 @@ class ConnectionOptions:
             ("grpc.initial_reconnect_backoff_ms", _INITIAL_RECONNECT_MS),
             ("grpc.max_reconnect_backoff_ms", _MAX_RECONNECT_MS),
         ]
-        if _is_loopback(self.target):
+        if _is_loopback(self.address):
             arguments.append(("grpc.enable_http_proxy", 0))
         return arguments
 
@@ -175,16 +185,6 @@ class Outcome(Generic[T]):
 def serialize(message: WireMessage) -> bytes:
     """A request's bytes."""
     return message.SerializeToString()
-
-
-def _check_address(address: str) -> None:
-    if address.startswith(_UNIX):
-        if address == _UNIX:
-            raise ValueError("the address 'unix:' has no path")
-        return
-    host, colon, port = address.rpartition(":")
-    if not (host and colon and port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16):
-        raise ValueError(f"the address {address!r} is neither host:port nor unix:/path")
 
 
 def _is_loopback(address: str) -> bool:

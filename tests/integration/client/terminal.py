@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.integration.client.scripted import PATIENCE_S
@@ -37,9 +37,22 @@ class Terminal:
         """What Ctrl-C does."""
         self._process.send_signal(signal.SIGINT)
 
-    def expect(self, text: str) -> str:
+    def interrupt_prompt(self, text: str) -> None:
+        """Ctrl-C at a prompt, until `text` was shown.
+
+        Python looks for signals when its wait for a key is interrupted; one that comes just before
+        that wait begins is seen with the next.
+        """
+        for _ in range(round(PATIENCE_S)):
+            self.interrupt()
+            with suppress(AssertionError):
+                self.expect(text, patience_s=1.0)
+                return
+        self.expect(text)
+
+    def expect(self, text: str, *, patience_s: float = PATIENCE_S) -> str:
         """Read until `text` was shown; returns what came before it."""
-        give_up_at = time.monotonic() + PATIENCE_S
+        give_up_at = time.monotonic() + patience_s
         while text not in self._unread:
             left_s = give_up_at - time.monotonic()
             if left_s <= 0 or not self._read(left_s):

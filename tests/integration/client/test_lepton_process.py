@@ -196,11 +196,8 @@ def test_ctrl_c_cancels_the_request_and_not_the_chat(daemon, chat):
 
 
 def test_ctrl_c_twice_at_the_prompt_leaves(chat):
-    chat.interrupt()
-    chat.expect("Ctrl-C again, or Ctrl-D, leaves")
-    chat.expect(PROMPT)
-    chat.interrupt()
-    chat.expect("interrupted")
+    chat.interrupt_prompt("Ctrl-C again, or Ctrl-D, leaves")
+    chat.interrupt_prompt("lepton: interrupted")
     assert chat.ends() == 130
 
 

@@ -12,7 +12,7 @@ import click
 from leptond_client.cli import chat, generating, health, models, tokenizing
 from leptond_client.cli.failures import Interrupted, failure
 from leptond_client.cli.session import Session
-from leptond_client.connection import DEFAULT_ADDRESS, ConnectionOptions
+from leptond_client.connection import DEFAULT_ADDRESS, resolve_address
 from leptond_client.errors import LeptonError
 
 __all__ = ["main"]
@@ -44,7 +44,7 @@ class _Group(click.Group):
 
 def _checked_address(context: click.Context, parameter: click.Parameter, value: str | None) -> str:
     try:
-        return ConnectionOptions(value).target
+        return resolve_address(value)
     except ValueError as error:
         raise click.BadParameter(str(error), context, parameter) from error
 

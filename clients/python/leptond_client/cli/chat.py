@@ -61,7 +61,8 @@ def chat(
     if as_json:
         print_json(as_json_object(session.client.chat(name, messages, **sampling)))
     else:
-        note(summary(show(session.client.chat_stream(name, messages, **sampling))))
+        stream = session.client.chat_stream(name, messages, **sampling)
+        note(summary(show(stream, Answer())))
 
 
 class Chat:
@@ -102,27 +103,20 @@ class Chat:
                     self._answer(said)
         except LeptonError as error:
             click.echo(f"lepton: {describe(error, self._session.address)}", err=True)
+        except KeyboardInterrupt:
+            note("stopped")
         return False
 
     def _answer(self, text: str) -> None:
-        """Ask the model. Ctrl-C ends the answer; what there is of it is remembered."""
-        pieces: list[str] = []
+        """Ask the model; what came of an answer is remembered, even if it was stopped."""
+        messages = self._state.ask(text)
         answer = Answer()
-        stream = self._session.client.chat_stream(
-            self._model, self._state.ask(text), **self._sampling
-        )
         try:
-            for delta in stream:
-                pieces.append(delta.text)
-                answer.write(delta.text)
-        except KeyboardInterrupt:
-            answer.end()
-            note("stopped")
-        else:
-            answer.end()
-            note(summary(stream.result))
+            stream = self._session.client.chat_stream(self._model, messages, **self._sampling)
+            result = show(stream, answer)
         finally:
-            self._state.keep(text, "".join(pieces))
+            self._state.keep(text, answer.text)
+        note(summary(result))
 
     def _obey(self, command: conversation.Command) -> bool:
         if not command.is_known:

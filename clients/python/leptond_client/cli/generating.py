@@ -43,12 +43,12 @@ def generate(
     if as_json:
         print_json(as_json_object(session.client.generate(name, prompt, **sampling)))
     else:
-        note(summary(show(session.client.generate_stream(name, prompt, **sampling))))
+        stream = session.client.generate_stream(name, prompt, **sampling)
+        note(summary(show(stream, Answer())))
 
 
-def show(stream: Stream[Delta, Generation]) -> Generation:
+def show(stream: Stream[Delta, Generation], answer: Answer) -> Generation:
     """Write an answer as it comes; returns the whole."""
-    answer = Answer()
     try:
         for delta in stream:
             answer.write(delta.text)

@@ -34,23 +34,28 @@ _CUT_BY = {
 
 
 class Answer:
-    """Writes an answer to stdout as it comes, its last line ended."""
+    """Writes an answer to stdout as it comes."""
 
     def __init__(self) -> None:
-        self._is_terminal = sys.stdout.isatty()
-        self._ends_line = True
+        self._show = printable if sys.stdout.isatty() else str
+        self._pieces: list[str] = []
+
+    @property
+    def text(self) -> str:
+        """What was written, as it came."""
+        return "".join(self._pieces)
 
     def write(self, text: str) -> None:
         """Write a piece."""
         if text:
-            self._ends_line = text.endswith("\n")  # first: Ctrl-C may come right after the text
-            sys.stdout.write(printable(text) if self._is_terminal else text)
+            self._pieces.append(text)  # first: Ctrl-C may come right after it was written
+            sys.stdout.write(self._show(text))
             sys.stdout.flush()
 
     def end(self) -> None:
-        """End the line, if one is begun."""
-        if not self._ends_line:
-            self.write("\n")
+        """End the last line, unless the answer did."""
+        if self._pieces and not self._pieces[-1].endswith("\n"):
+            click.echo()
 
 
 def printable(text: str) -> str:
