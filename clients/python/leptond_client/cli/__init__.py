@@ -51,7 +51,7 @@ def _checked_address(context: click.Context, parameter: click.Parameter, value: 
 
 @click.group(
     cls=_Group,
-    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": None},
+    context_settings={"help_option_names": ["-h", "--help"]},
     epilog=_EPILOG,
 )
 @click.version_option(package_name="leptond", prog_name="lepton")

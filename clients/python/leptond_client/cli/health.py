@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 from leptond_client.cli.options import TEXT, json_option
@@ -18,23 +16,19 @@ __all__ = ["health"]
 @click.argument("name", type=TEXT, default="")
 @click.option("--watch", is_flag=True, help="Print each change until interrupted.")
 @json_option
-@click.pass_context
-def health(context: click.Context, name: str, *, watch: bool, as_json: bool) -> None:
+@click.pass_obj
+def health(session: Session, name: str, *, watch: bool, as_json: bool) -> None:
     """Say whether the daemon serves, or the model or service called NAME.
 
     The exit code is 0 when it does and 1 when it does not.
     """
-    session = context.find_object(Session)
-    if session is None:
-        raise click.UsageError("use it as `lepton health`")
     if watch:
         for status in session.client.watch(name):
             _print(name, status, as_json=as_json)
-            sys.stdout.flush()
         return
     status = session.client.check(name)
     _print(name, status, as_json=as_json)
-    context.exit(0 if status is ServingStatus.SERVING else 1)
+    click.get_current_context().exit(0 if status is ServingStatus.SERVING else 1)
 
 
 def _print(name: str, status: ServingStatus, *, as_json: bool) -> None:
