@@ -41,7 +41,11 @@ def import_command(
     from leptond.models.importing import import_model
 
     backend = get_backend(backend_name)
-    with _terminated_like_interrupted(), shown_progress(f"import {source}") as progress:
+    with (
+        _terminated_like_interrupted(),
+        _naming(stores[0]),
+        shown_progress(f"import {source}") as progress,
+    ):
         imported = import_model(
             source,
             Store(stores),
@@ -52,6 +56,17 @@ def import_command(
         )
     verb = "imported" if imported.is_new else "already there:"
     click.echo(f"{verb} {imported.name} version {imported.version} ({imported.directory})")
+
+
+@contextmanager
+def _naming(store: Path) -> Iterator[None]:
+    """Say where a disk is full: an error of a write names no file."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise OSError(f"cannot write to {store}: {error.strerror or error}") from error
 
 
 @contextmanager
