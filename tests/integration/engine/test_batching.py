@@ -16,7 +16,7 @@ import pytest
 
 from leptond.backend import SessionOptions, StepRow
 from leptond_onnxruntime.importer import Precision
-from tests.integration.engine.leptond_onnxruntime.greedy import CASES, Text, decode_alone
+from tests.integration.engine.greedy import CASES, Text, decode_alone
 
 NUM_SLOTS = 16
 NUM_NEW_TOKENS = 10

@@ -7,7 +7,7 @@ import pytest
 
 from leptond.backend import SessionOptions, StepRow
 from leptond_onnxruntime.importer import Precision
-from tests.integration.engine.leptond_onnxruntime.greedy import CASES, COMPLETIONS, Text, is_decided
+from tests.integration.engine.greedy import CASES, COMPLETIONS, Text, is_decided
 
 NUM_DECIDED = 356
 """Positions of the reference's completions with a clear winner."""
