@@ -22,10 +22,13 @@ from tests.leaks import Belongings, open_process_wide_descriptors
 TESTS = Path(__file__).parent
 PROBES = {"import": "gguf", "onnxruntime": "onnxruntime"}
 NEEDS = {
-    "checkpoint": {"import"},
-    "engine": {"import", "onnxruntime"},
-    "importing": {"import", "onnxruntime"},
-    "leptond_onnxruntime": {"import", "onnxruntime"},
+    "contract/leptond_onnxruntime": {"import", "onnxruntime"},
+    "e2e/leptond_onnxruntime": {"import", "onnxruntime"},
+    "integration/engine": {"import", "onnxruntime"},
+    "integration/importing": {"import", "onnxruntime"},
+    "integration/text": {"import"},
+    "unit/checkpoint": {"import"},
+    "unit/leptond_onnxruntime": {"import", "onnxruntime"},
 }
 
 # The same cases on every run; `pytest --hypothesis-profile=explore` looks for new ones.
@@ -64,8 +67,8 @@ def missing_extras(needed: Iterable[str]) -> set[str]:
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
     """Leave out a folder whose tests import what is absent."""
-    is_out = collection_path.is_dir() and missing_extras(NEEDS.get(collection_path.name, ()))
-    return True if is_out else None
+    folder = collection_path.relative_to(TESTS).as_posix() if collection_path != TESTS else ""
+    return True if missing_extras(NEEDS.get(folder, ())) else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
