@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -81,14 +81,14 @@ def modules(package: Path) -> Iterator[tuple[str, Path]]:
         yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), file
 
 
-def undeclared_imports(files: Iterator[Path], declared: set[str]) -> list[str]:
+def undeclared_imports(files: Iterator[Path], declared: Collection[str]) -> list[str]:
     """Return the imports of what no distribution of `declared` brings, by file and line."""
     return [
         f"{file.relative_to(ROOT)}:{line}: {root}"
         for file in files
         for root, line in imported_roots(file)
         if root not in sys.stdlib_module_names and root not in OWN
-        if not distributions().get(PARTS.get(root, root), set()) & declared
+        if distributions().get(PARTS.get(root, root), set()).isdisjoint(declared)
         if (root, file.parent.name) not in BROUGHT_BY_THE_USER
     ]
 
