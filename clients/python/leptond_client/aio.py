@@ -17,7 +17,7 @@ from leptond_client.connection import (
     Attempts,
     ConnectionKeywords,
     ConnectionOptions,
-    Knowledge,
+    ConnectionState,
     Outcome,
     resolve_address,
     serialize,
@@ -26,6 +26,8 @@ from leptond_client.errors import Cancelled
 from leptond_client.requests import MessageLike, Prompt
 
 __all__ = ["AsyncClient", "AsyncStream"]
+
+_CANCELLED = "the stream was cancelled by its reader, or the client was closed"
 
 T = TypeVar("T")
 ItemT = TypeVar("ItemT")
@@ -50,7 +52,7 @@ class AsyncClient:
 
     def __init__(self, address: str | None = None, **settings: Unpack[ConnectionKeywords]) -> None:
         self._settings = ConnectionOptions(resolve_address(address), **settings)
-        self._knowledge = Knowledge()
+        self._state = ConnectionState()
 
     @property
     def address(self) -> str:
@@ -59,6 +61,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Cancel what runs and disconnect."""
+        self._state.is_closed = True
         await self._channel.close()
 
     async def __aenter__(self) -> Self:
@@ -167,7 +170,7 @@ class AsyncClient:
 
     async def _run(self, call: UnaryCall[T]) -> T:
         method = self._channel.unary_unary(call.path, serialize, call.decode)
-        attempts = Attempts(self._settings, self._knowledge, call.options)
+        attempts = Attempts(self._settings, self._state, call.options)
         while True:
             try:
                 response = await method(
@@ -177,13 +180,17 @@ class AsyncClient:
                 )
             except grpc.RpcError as failure:
                 delay_s = attempts.delay_after(failure)
+            except asyncio.CancelledError as error:
+                if _is_task_cancelled():
+                    raise
+                raise Cancelled("the client was closed") from error
             else:
                 attempts.answered()
                 return call.convert(response)
             await asyncio.sleep(delay_s)
 
     def _open(self, call: StreamCall[ItemT, FinalT]) -> AsyncStream[ItemT, FinalT]:
-        attempts = Attempts(self._settings, self._knowledge, call.options)
+        attempts = Attempts(self._settings, self._state, call.options)
         return AsyncStream(self._channel, self._settings.metadata, call, attempts)
 
 
@@ -252,11 +259,9 @@ class AsyncStream(Generic[ItemT, FinalT]):
                     await self._wait(delay_s)
                     self._rpc = self._begin()
         except asyncio.CancelledError as error:
-            # gRPC says so too when `cancel` was called and nobody cancelled this task.
-            task = asyncio.current_task()
-            if not self._was_cancelled.is_set() or (task is not None and task.cancelling()):
+            if _is_task_cancelled():
                 raise
-            raise Cancelled("the stream was cancelled by its reader") from error
+            raise Cancelled(_CANCELLED) from error
         finally:
             self.cancel()
 
@@ -272,4 +277,10 @@ class AsyncStream(Generic[ItemT, FinalT]):
                 await self._was_cancelled.wait()
         except TimeoutError:
             return
-        raise Cancelled("the stream was cancelled by its reader")
+        raise Cancelled(_CANCELLED)
+
+
+def _is_task_cancelled() -> bool:
+    """Whether this very task was cancelled; gRPC says so as well when only its call was."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -16,7 +16,7 @@ from leptond_client.connection import (
     Attempts,
     ConnectionKeywords,
     ConnectionOptions,
-    Knowledge,
+    ConnectionState,
     Outcome,
     resolve_address,
     serialize,
@@ -49,7 +49,7 @@ class Client:
 
     def __init__(self, address: str | None = None, **settings: Unpack[ConnectionKeywords]) -> None:
         self._settings = ConnectionOptions(resolve_address(address), **settings)
-        self._knowledge = Knowledge()
+        self._state = ConnectionState()
         self._channel = _open_channel(self._settings)
 
     @property
@@ -59,6 +59,7 @@ class Client:
 
     def close(self) -> None:
         """Cancel what runs and disconnect."""
+        self._state.is_closed = True
         self._channel.close()
 
     def __enter__(self) -> Self:
@@ -165,7 +166,7 @@ class Client:
 
     def _run(self, call: UnaryCall[T]) -> T:
         method = self._channel.unary_unary(call.path, serialize, call.decode)
-        attempts = Attempts(self._settings, self._knowledge, call.options)
+        attempts = Attempts(self._settings, self._state, call.options)
         while True:
             try:
                 response = method(
@@ -181,7 +182,7 @@ class Client:
             time.sleep(delay_s)
 
     def _open(self, call: StreamCall[ItemT, FinalT]) -> Stream[ItemT, FinalT]:
-        attempts = Attempts(self._settings, self._knowledge, call.options)
+        attempts = Attempts(self._settings, self._state, call.options)
         return Stream(self._channel, self._settings.metadata, call, attempts)
 
 
@@ -249,6 +250,8 @@ class Stream(Generic[ItemT, FinalT]):
                 except grpc.RpcError as failure:
                     self._wait_after(failure, was_answered=was_answered)
                     self._rpc = self._begin()
+                    if self._was_cancelled.is_set():  # by another thread, after the wait
+                        self._rpc.cancel()
         finally:
             self.cancel()
 

@@ -15,7 +15,7 @@ from typing import Any, Generic, TypedDict, TypeVar, cast
 import grpc
 from google.protobuf.message import Message as WireMessage
 
-from leptond_client.errors import RpcFailure, from_rpc_failure
+from leptond_client.errors import Cancelled, RpcFailure, from_rpc_failure
 from leptond_client.retry import RetryPolicy, RetrySchedule
 
 __all__ = [
@@ -23,7 +23,7 @@ __all__ = [
     "Attempts",
     "ConnectionKeywords",
     "ConnectionOptions",
-    "Knowledge",
+    "ConnectionState",
     "Outcome",
     "resolve_address",
     "serialize",
@@ -109,10 +109,16 @@ class ConnectionOptions:
 
 
 @dataclass(slots=True)
-class Knowledge:
-    """What a client has learnt: whether a daemon has ever answered at its address."""
+class ConnectionState:
+    """What the calls of one client share.
+
+    Attributes:
+        is_known: whether a daemon has ever answered at the address.
+        is_closed: whether the client was closed.
+    """
 
     is_known: bool = False
+    is_closed: bool = False
 
 
 class Attempts:
@@ -120,18 +126,18 @@ class Attempts:
 
     Args:
         settings: the client's.
-        knowledge: shared by the calls of one client.
+        state: the client's, too.
         options: of the call; `timeout` is read.
     """
 
     def __init__(
-        self, settings: ConnectionOptions, knowledge: Knowledge, options: Mapping[str, Any]
+        self, settings: ConnectionOptions, state: ConnectionState, options: Mapping[str, Any]
     ) -> None:
         timeout = options.get("timeout")
         self._timeout = settings.timeout if timeout is None else timeout
         self._deadline = None if self._timeout is None else time.monotonic() + self._timeout
         self._schedule = RetrySchedule(settings.retry, self._deadline)
-        self._knowledge = knowledge
+        self._state = state
 
     def remaining_s(self) -> float | None:
         """Seconds until the call's timeout; None without one."""
@@ -139,7 +145,7 @@ class Attempts:
 
     def answered(self) -> None:
         """A daemon answered."""
-        self._knowledge.is_known = True
+        self._state.is_known = True
 
     def delay_after(self, failure: grpc.RpcError, *, was_answered: bool = False) -> float:
         """Seconds until the next attempt.
@@ -147,14 +153,14 @@ class Attempts:
         Raises:
             LeptonError: the call is not repeated, and this is how it ended.
         """
+        if self._state.is_closed:
+            raise Cancelled("the client was closed") from failure
         error = from_rpc_failure(
             cast("RpcFailure", failure), was_answered=was_answered, timeout=self._timeout
         )
         if error.is_from_daemon:
             self.answered()
-        delay_s = self._schedule.delay_after(
-            error, time.monotonic(), is_known=self._knowledge.is_known
-        )
+        delay_s = self._schedule.delay_after(error, time.monotonic(), is_known=self._state.is_known)
         if delay_s is None:
             raise error from failure
         return delay_s

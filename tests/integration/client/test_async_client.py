@@ -190,6 +190,20 @@ async def test_another_task_can_cancel(daemon, client):
     assert await happened(gone)
 
 
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_closing_the_client_ends_its_calls(daemon, is_streamed):
+    gone = threading.Event()
+    daemon.behaviours["Generate"] = never_answers(gone)
+    daemon.behaviours["GenerateStream"] = waits_until_cancelled(gone)
+    async with AsyncClient(daemon.address) as client:
+        stream = texts_of(client.generate_stream("toy", "hi")) if is_streamed else None
+        task = asyncio.create_task(stream or client.generate("toy", "hi"))
+        assert await happened(daemon.arrived)
+    with pytest.raises(Cancelled, match="closed"):
+        await task
+    assert await happened(gone)
+
+
 # --------------------------------------------------------------------------------- the retry rule
 async def test_calls_that_were_not_admitted_are_repeated(daemon, client):
     left = {"Generate": 2, "GenerateStream": 2}

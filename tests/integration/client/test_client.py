@@ -344,6 +344,17 @@ def test_another_thread_can_cancel(daemon, client):
     assert gone.wait(PATIENCE_S)
 
 
+def test_closing_the_client_ends_its_calls(daemon, client):
+    gone = threading.Event()
+    daemon.behaviours["GenerateStream"] = waits_until_cancelled(gone)
+    reader = iter(client.generate_stream("toy", "hi"))
+    assert next(reader).text == "first"
+    client.close()
+    with pytest.raises(Cancelled, match="closed"):
+        next(reader)
+    assert gone.wait(PATIENCE_S)
+
+
 # --------------------------------------------------------------------------------- the retry rule
 def fails_first(num_failures, then, fail):
     """Fail so often, then behave."""

@@ -224,7 +224,7 @@ def test_detokenize_prints_the_text(daemon, lepton):
 # ---------------------------------------------------------------------------------------- models
 def test_models_list_is_plain_in_a_pipe(daemon, lepton):
     daemon.behaviours["ListModels"] = lists(model("toy", *GENERATIVE))
-    row = "toy:fake *\tready\tfloat32\tfake\tgenerate,chat,tokenize\t2048\t3 MiB\n"
+    row = "toy:fake\tdefault\tready\tfloat32\tfake\tgenerate,chat,tokenize\t2048\t3 MiB\n"
     assert lepton("models", "list").out == row
 
 

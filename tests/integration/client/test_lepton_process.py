@@ -79,6 +79,18 @@ def test_bytes_that_are_no_text_are_refused_in_one_line(lepton):
     assert err.splitlines()[-1] == "Error: Invalid value for '[PROMPT]': it is not valid UTF-8"
 
 
+def test_an_output_that_lacks_characters_shows_others(daemon, tmp_path):
+    daemon.behaviours["GenerateStream"] = streams("Grüße")
+    run = subprocess.run(
+        [LEPTON, "--address", daemon.address, "generate", "-m", "toy", "hi"],
+        env={**environment(tmp_path), "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        check=True,
+        timeout=PATIENCE_S,
+    )
+    assert (run.stdout, run.stderr) == (b"Gr??e\n", b"")
+
+
 def test_ctrl_c_cancels_a_stream(daemon, lepton):
     gone = threading.Event()
     daemon.behaviours["GenerateStream"] = waits_until_cancelled(gone)
@@ -154,9 +166,9 @@ def test_models_are_a_table(daemon, tmp_path):
     daemon.behaviours["ListModels"] = lists(model("toy", *GENERATIVE), model("[red]b", *GENERATIVE))
     words = ("--address", daemon.address, "models", "list")
     with on_terminal(*words, home=tmp_path) as terminal:
-        terminal.expect("model (* default)")
-        terminal.expect("toy:fake *")
-        terminal.expect("[red]b:fake *")
+        terminal.expect("model")
+        terminal.expect("toy:fake")
+        terminal.expect("[red]b:fake")
         assert terminal.ends() == 0
 
 

@@ -5,6 +5,8 @@ The exit codes are part of the interface; `lepton --help` and docs/client.md say
 
 from __future__ import annotations
 
+import io
+import sys
 from typing import Any
 
 import click
@@ -66,6 +68,9 @@ def _checked_address(context: click.Context, parameter: click.Parameter, value: 
 @click.pass_context
 def main(context: click.Context, address: str, timeout: float | None, wait_s: float | None) -> None:
     """Talk to a leptond daemon."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # not every terminal has every character
     session = Session(address, timeout, wait_s)
     context.obj = session
     context.call_on_close(session.close)

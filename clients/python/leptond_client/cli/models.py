@@ -77,7 +77,8 @@ def _variants(found: Iterable[Model]) -> list[ModelVariant]:
 
 def _row(variant: ModelVariant) -> tuple[str, ...]:
     cells = (
-        f"{variant.name}{' *' if variant.is_default else ''}",
+        variant.name,
+        "default" if variant.is_default else "-",
         variant.state,
         variant.precision,
         variant.backend,
@@ -93,7 +94,7 @@ def _print_table(found: Iterable[Model]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("model (* default)", "state", "precision", "engine", "for", "context", "memory",
+    table = Table("model", "", "state", "precision", "engine", "for", "context", "memory",
                   box=None, header_style="dim")  # fmt: skip
     for variant in _variants(found):
         table.add_row(*map(Text, _row(variant)))
