@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -33,6 +34,7 @@ from leptond_client.options import OutputOptions, SamplingOptions
 from tests.integration.client.scripted import PATIENCE_S
 from tests.integration.client.terminal import LEPTON
 
+ROOT = Path(__file__).parents[3]
 LEPTOND = Path(sys.executable).with_name("leptond")
 GREEDY: SamplingOptions = {"temperature": 0.0, "max_tokens": 24}
 PATIENT = RetryPolicy(max_wait_s=PATIENCE_S, waits_for_daemon=True)
@@ -47,6 +49,7 @@ def served(folder: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
             *(LEPTOND, "serve", "--store", folder / "store", "--grace", "10"),
             *("--listen", address, "--admin-listen", f"unix:{folder}/admin.sock"),
             *("--fake-model", "quick", "--fake-model", "slow:tokens_per_s=20,mean_sentences=0"),
+            *("--fake-model", "smollm2-135m-instruct"),
         ],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -175,7 +178,7 @@ def test_a_model_that_is_not_there_is_not_found(address, client):
 def test_several_models_must_be_told_apart(address):
     code, _, err = lepton(address, "generate", "hi")
     assert code == 2
-    assert "quick, slow" in err
+    assert "quick, slow, smollm2-135m-instruct" in err
 
 
 def test_the_timeout_ends_a_stream(client):
@@ -248,3 +251,33 @@ def test_a_client_outlives_its_daemon(tmp_path):
         with served(tmp_path):
             asker.join(PATIENCE_S)
         assert [result.text for result in after] == [before.text]
+
+
+# --------------------------------------------------------------------------- what the page shows
+def examples():
+    page = (ROOT / "docs" / "client.md").read_text()
+    return re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("code", examples())
+def test_every_example_of_the_page_runs(address, code):
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "LEPTON_ADDRESS": address},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.strip()
+
+
+def test_the_page_says_the_exit_codes_that_the_command_says(address):
+    page = (ROOT / "docs" / "client.md").read_text()
+    documented = dict(re.findall(r"^\| (\d+) \| (.*) \|$", page, re.MULTILINE))
+    said = dict(re.findall(r"^ +(\d+)  (.*)$", lepton(address, "--help")[1], re.MULTILINE))
+    assert len(said) == 6
+    assert documented == {
+        code: text.replace("--timeout", "`--timeout`") for code, text in said.items()
+    }

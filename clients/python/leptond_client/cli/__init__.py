@@ -22,7 +22,7 @@ __all__ = ["main"]
 _EPILOG = """
 \b
 Exit codes:
-    0  it worked; with `health`: it serves
+    0  it worked; `health`: it serves
     1  the daemon refused or failed, or the output was closed; `health`: it does not serve
     2  the command line is wrong
     3  no daemon answers, or it cannot take the call now
