@@ -130,7 +130,7 @@ def plan(snapshot: Snapshot[RowT]) -> StepPlan[RowT]:
     for row in sorted(prompts, key=lambda row: row.due):
         if not filling.take(row):
             break
-    admitted = () if preempted else _admit(snapshot, filling)
+    admitted = _admit(snapshot, filling)
     rows = [(row, 1) for row in singles] + filling.chunks
     return StepPlan(preempted, admitted, _pack(rows, limits.ride_along_tokens))
 
@@ -186,7 +186,10 @@ def _fit(rows: Sequence[RowT], room: int) -> tuple[list[RowT], tuple[RowT, ...],
 
 
 def _admit(snapshot: Snapshot[RowT], filling: _Filling[RowT]) -> tuple[RowT, ...]:
-    """Choose what gets a slot: as long as its whole prompt fits and a piece of it runs now."""
+    """Choose what gets a slot: as long as its whole prompt fits and a piece of it runs now.
+
+    Preempted rows still count as running, so nothing is admitted in the step that preempts.
+    """
     admitted: list[RowT] = []
     num_running = len(snapshot.running)
     committed = sum(row.num_tokens for row in snapshot.running)

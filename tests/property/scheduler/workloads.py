@@ -52,7 +52,7 @@ _arrivals = st.builds(
     Arrival,
     at=st.integers(0, 40).map(lambda tenths: tenths / 10),
     prompt_tokens=st.integers(1, CONTEXT + 1),
-    max_tokens=st.integers(1, 24),
+    max_tokens=st.integers(1, 16),
     priority=st.sampled_from((0, 0, 0, -3, 1, 5, 1 << 30)),
     tenant=st.sampled_from("aab"),
     deadline_in=_maybe(_tenths),
@@ -84,7 +84,7 @@ def workloads(draw: st.DrawFn) -> Workload:
             priority_step_s=draw(st.sampled_from((0.0, 0.5))),
             max_priority=4,
         ),
-        tuple(draw(st.lists(_arrivals, min_size=1, max_size=12))),
+        tuple(draw(st.lists(_arrivals, min_size=1, max_size=10))),
     )
 
 

@@ -157,6 +157,16 @@ def test_the_wait_for_a_slot_counts():
     rig.submit(rig.request(4, deadline_in=2.5))
 
 
+def test_those_ahead_in_the_wait_for_a_slot_count():
+    rig = measured_rig()
+    for _ in range(3):
+        rig.submit(rig.request(4, max_tokens=200))
+    rig.advance()
+    with pytest.raises(DeadlineExpired):
+        rig.submit(rig.request(4, deadline_in=3.5, priority=-8))
+    rig.submit(rig.request(4, deadline_in=4.5, priority=-8))
+
+
 # ------------------------------------------------------------------------------- closed and quiet
 def test_a_closed_door_refuses_with_what_the_first_who_closed_it_said():
     rig = Rig()

@@ -149,6 +149,14 @@ def test_a_prompt_waits_until_it_fits_whole_with_room_to_grow():
         assert names(plan(now).admitted) == admitted
 
 
+def test_prompts_that_are_admitted_together_fit_together():
+    needed = 2 * 50 + 2 * GROWTH_TOKENS
+    for max_kv_tokens, admitted in ((needed, ["p", "q"]), (needed - 1, ["p"])):
+        waiting = (Row("p", 50), Row("q", 50))
+        decided = plan(snapshot(waiting=waiting, limits=small(max_kv_tokens)))
+        assert names(decided.admitted) == admitted
+
+
 def test_nothing_overtakes_a_prompt_that_waits_for_memory():
     now = snapshot(text("a"), waiting=(Row("big", 500), Row("tiny", 1)), limits=small(300))
     assert not plan(now).admitted
@@ -193,9 +201,10 @@ def test_a_prompt_gets_what_the_texts_leave_of_the_memory():
 
 
 def test_nothing_is_admitted_in_the_step_that_takes_a_slot_away():
+    # Without the one taken away there would be room.
     now = snapshot(text("a"), text("b"), waiting=(Row("p", 1),), limits=small(198))
     decided = plan(now)
-    assert decided.preempted
+    assert names(decided.preempted) == ["b"]
     assert not decided.admitted
 
 

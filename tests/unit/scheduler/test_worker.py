@@ -164,6 +164,19 @@ def test_a_preemption_opens_queue_and_prefill_again():
         assert sink.token_ids == truth(rig, request.prompt_ids, 50)
 
 
+def test_tenants_share_the_slots_by_the_tokens_they_were_served():
+    rig = Rig(FakeOptions(slots=1, context=256, mean_sentences=0))
+    sinks = {
+        name: rig.submit(rig.request(num_tokens, max_tokens=1, tenant=name[0]))
+        for name, num_tokens in [("a1", 40), ("a2", 40), ("a3", 40), ("b1", 20), ("b2", 20)]
+    }
+    order = []
+    while rig.advance():
+        order += [name for name, sink in sinks.items() if sink.is_ended and name not in order]
+    # After a1 (40 tokens) b has two turns of 20; then both are level again.
+    assert order == ["a1", "b1", "b2", "a2", "a3"]
+
+
 # --------------------------------------------------------------------- who leaves before the end
 def test_a_cancelled_request_frees_its_slot_within_one_step():
     rig = Rig()
@@ -226,6 +239,22 @@ def test_a_running_deadline_is_the_next_one():
     rig.submit(rig.request(4, max_tokens=50, deadline_in=9.0))
     rig.advance()
     assert rig.worker.next_deadline == rig.clock.now + 9.0
+
+
+def test_the_deadline_of_a_text_that_lost_its_slot_is_kept():
+    rig = Rig(
+        FakeOptions(slots=2, context=100, mean_sentences=0), SchedulerOptions(max_kv_tokens=100)
+    )
+    slow = rig.submit(rig.request(30, max_tokens=20, deadline_in=5.0))
+    rig.advance()
+    slow.has_room = False
+    rig.submit(rig.request(30, max_tokens=60))
+    rig.run()
+    assert rig.session.num_open == 0
+    assert rig.worker.next_deadline == rig.clock.now + 5.0
+    rig.clock.now += 5.0
+    rig.run()
+    assert isinstance(slow.failure, DeadlineExpired)
 
 
 # ---------------------------------------------------------------------------------- slow readers
