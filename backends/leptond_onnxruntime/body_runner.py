@@ -1,7 +1,7 @@
 """Runs the body graph: packs the pieces of a run, binds their slots, gives hidden rows.
 
-Packing costs 30 µs and binding the small inputs 10 µs. The 4 × num_layers names of the cache cost
-0.4 ms for 30 layers, so bindings are kept by range of slots.
+The 4 × num_layers names of the cache cost 0.4 ms to bind for 30 layers, so bindings are kept by
+range of slots, each with the layout of its last run.
 """
 
 from __future__ import annotations
@@ -14,22 +14,27 @@ import numpy.typing as npt
 from leptond_onnxruntime.arena import KvArena
 from leptond_onnxruntime.graphs import Binding, Graph
 from leptond_onnxruntime.importer import graph_io as io
+from leptond_onnxruntime.run_layout import RunLayout, run_shape
 from leptond_onnxruntime.runs import EngineRun
 
-__all__ = ["BodyRunner", "pack", "wanted_rows"]
+__all__ = ["MAX_RANGES", "BodyRunner"]
 
-_MAX_BINDINGS = 64  # ranges; each is some 20 KB of engine objects
+MAX_RANGES = 64
+"""Ranges whose bindings are kept; each is some 20 KB of engine objects."""
 
 
 class BodyRunner:
     """The body of one session, on its thread."""
 
-    def __init__(self, graph: Graph, spec: io.GraphSpec, arena: KvArena) -> None:
+    def __init__(self, graph: Graph, arena: KvArena) -> None:
         self._graph = graph
-        self._spec = spec
         self._arena = arena
-        self._hidden_dtype = np.dtype(spec.hidden_dtype)
-        self._bindings: dict[tuple[int, int], Binding] = {}
+        self._ranges: dict[tuple[int, int], _SlotRange] = {}
+
+    @property
+    def num_ranges(self) -> int:
+        """Ranges whose bindings are kept."""
+        return len(self._ranges)
 
     def run(self, run: EngineRun, hidden: npt.NDArray[Any]) -> None:
         """Append the tokens of `run` to its slots; write the wanted rows of `hidden`.
@@ -43,35 +48,18 @@ class BodyRunner:
             BackendFault, BackendCrashed: the run failed; positions behind each slot's length may
                 hold anything.
         """
-        lines, rows = wanted_rows(run)
-        is_slice = len(lines) == 0 or lines[-1] - lines[0] + 1 == len(lines)
-        start = int(lines[0]) if len(lines) else 0
-        if is_slice:
-            target = hidden[start : start + len(lines)]
-        else:
-            target = np.empty((len(lines), self._spec.hidden_size), self._hidden_dtype)
-        binding = self._binding(run)
-        feeds = {**pack(run), io.LOGIT_ROWS: rows}
-        for name, array in feeds.items():
-            binding.feed(name, array)
-        binding.fill(io.HIDDEN, target)
-        binding.run()
-        if not is_slice:
-            hidden[lines] = target
-
-    def _binding(self, run: EngineRun) -> Binding:
-        """The binding of the run's range, with the cache bound; the latest are kept."""
         key = run.first_index, run.num_slots
-        binding = self._bindings.pop(key, None)
-        if binding is None:
-            binding = self._graph.bind()
-            self._bind_cache(binding, *key)
-            if len(self._bindings) == _MAX_BINDINGS:
-                del self._bindings[next(iter(self._bindings))]
-        self._bindings[key] = binding
-        return binding
+        slots = self._ranges.pop(key, None)
+        if slots is None:
+            slots = _SlotRange(self._bind(*key))
+            if len(self._ranges) == MAX_RANGES:
+                del self._ranges[next(iter(self._ranges))]
+        self._ranges[key] = slots  # the latest used comes last
+        slots.run(run, hidden)
 
-    def _bind_cache(self, binding: Binding, first: int, num_slots: int) -> None:
+    def _bind(self, first: int, num_slots: int) -> Binding:
+        """A binding with the cache of a range as past and present."""
+        binding = self._graph.bind()
         layout = self._arena.layout
         shape = layout.shape(num_slots)
         for layer in range(layout.num_layers):
@@ -81,44 +69,36 @@ class BodyRunner:
             ):
                 address = self._arena.address + layout.offset(slab, first)
                 binding.share(past, present, address, shape, layout.dtype)
+        return binding
 
 
-def pack(run: EngineRun) -> dict[str, npt.NDArray[Any]]:
-    """The inputs of a run but for `logit_rows`; see `graph_io` for what each means."""
-    lengths = np.zeros(run.num_slots, np.int32)
-    # A hole keeps one cached token: the smallest that the operator takes, whatever is in the slot.
-    totals = np.ones(run.num_slots, np.int32)
-    for piece in run.pieces:
-        num_tokens = len(piece.token_ids)
-        row = piece.index - run.first_index
-        lengths[row] = num_tokens
-        totals[row] = piece.past + num_tokens
-    longest = int(lengths.max())
-    starts = np.cumsum(lengths) - lengths
-    columns = np.arange(longest)
-    is_token = columns < lengths[:, np.newaxis]
-    return {
-        io.INPUT_IDS: np.concatenate([piece.token_ids for piece in run.pieces]),
-        io.GRID: np.where(is_token, starts[:, np.newaxis] + columns, 0),
-        io.VALID: np.flatnonzero(is_token),
-        io.QUERY_SEQLENS: lengths,
-        io.SEQLENS_K: totals - 1,
-        io.TOTAL: np.array(max(int(totals.max()), longest), np.int32),
-    }
+class _SlotRange:
+    """The binding of a range of slots, with what its last run was like."""
 
+    def __init__(self, binding: Binding) -> None:
+        self._binding = binding
+        self._shape: object = None
+        self._layout: RunLayout | None = None
+        self._hidden: npt.NDArray[Any] | None = None
+        self._target: npt.NDArray[Any] = np.empty(0)
 
-def wanted_rows(run: EngineRun) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Lines of the step's result that the run answers, ascending, and where each token lies.
-
-    Returns:
-        lines and logit_rows, int64 `[R]`: line `lines[i]` answers packed token `logit_rows[i]`.
-    """
-    lines: list[int] = []
-    rows: list[int] = []
-    end = 0
-    for piece in run.pieces:
-        end += len(piece.token_ids)
-        lines += range(piece.first_line, piece.first_line + piece.num_wanted)
-        rows += range(end - piece.num_wanted, end)
-    order = np.argsort(np.array(lines, np.int64))
-    return np.array(lines, np.int64)[order], np.array(rows, np.int64)[order]
+    def run(self, run: EngineRun, hidden: npt.NDArray[Any]) -> None:
+        """See `BodyRunner.run`."""
+        shape = run_shape(run)
+        if self._layout is not None and shape == self._shape:
+            self._layout.write(run)
+        else:
+            self._layout, self._shape, self._hidden = RunLayout(run), shape, None
+        lines = self._layout.lines
+        is_slice = len(lines) == 0 or lines[-1] - lines[0] + 1 == len(lines)
+        if self._hidden is not hidden:
+            self._hidden = hidden
+            self._target = hidden[lines[0] : lines[-1] + 1] if len(lines) else hidden[:0]
+            if not is_slice:
+                self._target = np.empty((len(lines), hidden.shape[1]), hidden.dtype)
+        for name, array in self._layout.feeds.items():
+            self._binding.feed(name, array)
+        self._binding.fill(io.HIDDEN, self._target)
+        self._binding.run()
+        if not is_slice:
+            hidden[lines] = self._target

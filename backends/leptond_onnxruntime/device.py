@@ -59,6 +59,11 @@ class Device(Protocol):
         """Execution providers of a session, best first."""
         ...
 
+    @property
+    def uses_host_memory(self) -> bool:
+        """Whether a run reads bound host arrays when it starts; otherwise when they are bound."""
+        ...
+
     def check_precision(self, precision: Precision) -> None:
         """Raise `UnsupportedCapability` when the device has no kernels for it."""
         ...
@@ -108,6 +113,7 @@ class CpuDevice:
     name = "cpu"
     ort_type = "cpu"
     ort_index = 0
+    uses_host_memory = True
     providers: Sequence[Provider] = (_CPU_PROVIDER,)
 
     def check_precision(self, precision: Precision) -> None:
@@ -129,6 +135,7 @@ class CudaDevice:
     """One NVIDIA GPU."""
 
     ort_type = "cuda"
+    uses_host_memory = False
 
     def __init__(self, index: int) -> None:
         self.ort_index = index

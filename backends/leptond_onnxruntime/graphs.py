@@ -72,21 +72,29 @@ def _thread_settings(options: EngineOptions) -> dict[str, str]:
 class Binding:
     """Inputs and outputs of one graph, each bound until it is bound again, and its runs.
 
-    The memory behind what is bound must live until the last run.
+    Arrays that are bound are kept alive. One that is bound again is not touched when the device
+    reads and writes host memory: with a cold cache, a binding costs 10 µs.
     """
 
     def __init__(self, session: Any, device: Device) -> None:
         self._session = session
         self._device = device
         self._binding = session.io_binding()
+        self._arrays: dict[str, npt.NDArray[Any]] = {}
 
     def feed(self, name: str, array: npt.NDArray[Any]) -> None:
         """Bind a C-contiguous host array as input; other devices get a copy, made now."""
+        if self._arrays.get(name) is array and self._device.uses_host_memory:
+            return
         self._binding.bind_cpu_input(name, array)
+        self._arrays[name] = array
 
     def fill(self, name: str, array: npt.NDArray[Any]) -> None:
         """Bind a C-contiguous host array as output."""
+        if self._arrays.get(name) is array:
+            return
         self._binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+        self._arrays[name] = array
 
     def share(
         self,

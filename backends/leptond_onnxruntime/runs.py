@@ -18,14 +18,9 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
 from leptond.errors import InvariantViolation
 
 __all__ = ["EngineRun", "Piece", "RunLimits", "StepSlice", "plan_runs"]
-
-TokenArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +51,14 @@ class StepSlice:
     Attributes:
         index: physical slot.
         past: tokens that the slot holds already.
-        token_ids: int64 `[n]`, new tokens, at least one.
+        token_ids: new tokens, at least one.
         num_wanted: how many of the last ones are answered.
         first_line: line of the result that answers the first of them.
     """
 
     index: int
     past: int
-    token_ids: TokenArray
+    token_ids: Sequence[int]
     num_wanted: int
     first_line: int
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -52,9 +53,9 @@ class OnnxStepSession:
         self._arena = arena
         self._limits = limits
         self._slots = SlotTable(arena.layout.num_slots, max_tokens)
-        self._body = BodyRunner(body, spec, arena)
+        self._body = BodyRunner(body, arena)
         self._head = HeadRunner(head, spec)
-        self._hidden_dtype = np.dtype(spec.hidden_dtype)
+        self._hidden = np.empty((0, spec.hidden_size), spec.hidden_dtype)
         self._is_shut_down = False
         self._is_dead = False
 
@@ -100,11 +101,11 @@ class OnnxStepSession:
             BackendCrashed: the device is lost, and the session with it.
         """
         self._require_alive()
-        tokens = self._check(rows)
+        self._check(rows)
         self._compact()
-        slices = self._slices(rows, tokens)
+        slices = self._slices(rows)
         picks = [row.pick for row in rows for _ in range(row.num_logits)]
-        hidden = np.empty((len(picks), self._spec.hidden_size), self._hidden_dtype)
+        hidden = self._hidden_rows(len(picks))
         try:
             for run in plan_runs(slices, self._limits):
                 self._body.run(run, hidden)
@@ -143,34 +144,35 @@ class OnnxStepSession:
         self._slots.move(slot, index)
         self._arena.give_back(former)
 
-    def _slices(
-        self, rows: Sequence[StepRow], tokens: Sequence[npt.NDArray[np.int64]]
-    ) -> list[StepSlice]:
+    def _hidden_rows(self, num_lines: int) -> npt.NDArray[Any]:
+        """Rows between body and head; the same memory as in the last step if it had as many."""
+        if len(self._hidden) != num_lines:
+            self._hidden = np.empty((num_lines, self._spec.hidden_size), self._hidden.dtype)
+        return self._hidden
+
+    def _slices(self, rows: Sequence[StepRow]) -> list[StepSlice]:
         slices = []
         line = 0
-        for row, token_ids in zip(rows, tokens, strict=True):
+        for row in rows:
             slot = self._slots.get(row.slot)
-            slices.append(StepSlice(slot.index, slot.length, token_ids, row.num_logits, line))
+            slices.append(StepSlice(slot.index, slot.length, row.token_ids, row.num_logits, line))
             line += row.num_logits
         return slices
 
-    def _check(self, rows: Sequence[StepRow]) -> list[npt.NDArray[np.int64]]:
-        """The rows' tokens as arrays; `InvalidRequest` when any row breaks its contract."""
+    def _check(self, rows: Sequence[StepRow]) -> None:
+        """Raise `InvalidRequest` when any row breaks its contract."""
         seen: set[int] = set()
-        tokens = []
         for row in rows:
             num_held = self._slots.get(row.slot).length
             if row.slot in seen:
                 raise InvalidRequest(f"slot {row.slot} has two rows in one step", field="slot")
             seen.add(row.slot)
-            tokens.append(self._checked_tokens(row, num_held))
+            self._check_tokens(row, num_held)
             if row.pick is not None:
                 self._check_pick(row.slot, row.pick)
-        return tokens
 
-    def _checked_tokens(self, row: StepRow, num_held: int) -> npt.NDArray[np.int64]:
-        token_ids = np.asarray(row.token_ids, np.int64)
-        num_new = len(token_ids)
+    def _check_tokens(self, row: StepRow, num_held: int) -> None:
+        num_new = len(row.token_ids)
         if num_new == 0:
             raise InvalidRequest(f"slot {row.slot}: a row needs a token", field="token_ids")
         if not 0 <= row.num_logits <= num_new:
@@ -184,7 +186,7 @@ class OnnxStepSession:
                 f"at most {self._slots.max_tokens} fit",
                 field="token_ids",
             )
-        lowest, highest = int(token_ids.min()), int(token_ids.max())
+        lowest, highest = min(row.token_ids), max(row.token_ids)
         if lowest < 0 or highest >= self._spec.vocab_size:
             wrong = lowest if lowest < 0 else highest
             raise InvalidRequest(
@@ -192,7 +194,6 @@ class OnnxStepSession:
                 f"of {self._spec.vocab_size}",
                 field="token_ids",
             )
-        return token_ids
 
     def _check_pick(self, slot: int, pick: RowPick) -> None:
         if not 0 < pick.temperature < math.inf:

@@ -14,6 +14,7 @@ from leptond.errors import (
     RequestTooLarge,
 )
 from leptond_onnxruntime.arena import ArenaLayout, HostArena
+from leptond_onnxruntime.body_runner import MAX_RANGES
 from leptond_onnxruntime.device import CpuDevice
 from leptond_onnxruntime.graphs import Graph
 from leptond_onnxruntime.importer import GraphSpec
@@ -244,7 +245,7 @@ def test_bindings_of_many_ranges_are_kept_up_to_a_limit(open_session):
             for slot in {slots[first], slots[last]}:
                 session.truncate(slot, 0)
             session.step([StepRow(slot, [7]) for slot in {slots[first], slots[last]}])
-    assert len(session._body._bindings) == 64
+    assert session._body.num_ranges == MAX_RANGES
 
 
 def test_models_refuse_sessions_that_they_cannot_open(tiny_model):
