@@ -1,0 +1,1 @@
+"""How fast the ONNX Runtime engine is by itself, and where a step's time goes."""
