@@ -135,9 +135,8 @@ def has_handler(channel: grpc.Channel, method: MethodDescriptor) -> bool:
         if method.server_streaming:
             list(answer)
     except grpc.RpcError as error:
-        is_ours = any(
-            key == "grpc-status-details-bin" for key, _ in error.trailing_metadata() or ()
-        )
+        told = [entry.key for entry in error.trailing_metadata() or ()]
+        is_ours = "grpc-status-details-bin" in told
         return is_ours or error.code() is not grpc.StatusCode.UNIMPLEMENTED
     return True
 
