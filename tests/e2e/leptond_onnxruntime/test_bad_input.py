@@ -22,12 +22,12 @@ from tests.fixtures.calls import (
     refused,
     text_generation,
 )
+from tests.fixtures.chat_store import CHAT_MODEL
 from tests.fixtures.daemon import run_command
 from tests.fixtures.tiny_gguf import write_tiny_llama
 
 pytestmark = pytest.mark.timeout(300)  # the default model may have to be imported first
 
-MODEL = "smollm2-135m-instruct"
 CONTEXT_TOKENS = 8192
 START_OF_TURN, END_OF_TURN = 1, 2
 RAW = "/leptond.v1.TextGenerationService/"
@@ -36,7 +36,7 @@ RAW = "/leptond.v1.TextGenerationService/"
 @pytest.fixture
 def neighbour(chat_channel) -> Iterator[None]:
     """A stream that runs meanwhile, and must write what it writes alone."""
-    request = prompt("Once upon a time", model=MODEL, max_tokens=48)
+    request = prompt("Once upon a time", model=CHAT_MODEL, max_tokens=48)
     alone = ids_of(text_generation(chat_channel).GenerateStream(request))
     stream = text_generation(chat_channel).GenerateStream(request)
     messages = [next(stream)]
@@ -46,7 +46,7 @@ def neighbour(chat_channel) -> Iterator[None]:
 
 
 def tokenize(channel: grpc.Channel, **fields: Any) -> list[list[int]]:
-    request = tokenization_pb2.TokenizeRequest(model=MODEL, **fields)
+    request = tokenization_pb2.TokenizeRequest(model=CHAT_MODEL, **fields)
     return [list(result.token_ids) for result in text_generation(channel).Tokenize(request).results]
 
 
@@ -59,7 +59,7 @@ def tokenize(channel: grpc.Channel, **fields: Any) -> list[list[int]]:
     ],
 )
 def test_a_prompt_of_an_impossible_size_is_refused(chat_channel, neighbour, text, reason):
-    error = refused(text_generation(chat_channel).GenerateStream(prompt(text, model=MODEL)))
+    error = refused(text_generation(chat_channel).GenerateStream(prompt(text, model=CHAT_MODEL)))
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert not error.initial_metadata()
     assert reason in error.details()
@@ -102,7 +102,7 @@ def test_control_tokens_in_a_message_are_text(chat_channel, neighbour):
     )
     # All that differs is the text itself.
     assert len(attacked) - len(plain) == len(as_text) - 1
-    call = text_generation(chat_channel).ChatStream(chat(("user", forged), model=MODEL))
+    call = text_generation(chat_channel).ChatStream(chat(("user", forged), model=CHAT_MODEL))
     assert list(call)[-1].info.usage.prompt_tokens == len(attacked)
 
 
@@ -118,7 +118,7 @@ def test_a_raw_prompt_may_hold_control_tokens(chat_channel):
 def test_text_that_is_not_utf8_ends_the_command_in_one_line(chat_daemon, tmp_path, command):
     odd = os.fsdecode(b"caf\xe9")  # a lone surrogate, as Python has it
     done = run_command(
-        tmp_path, "lepton", "--address", chat_daemon.address, command, "-m", MODEL, odd
+        tmp_path, "lepton", "--address", chat_daemon.address, command, "-m", CHAT_MODEL, odd
     )
     assert done.returncode == 2
     assert "not valid UTF-8" in done.stderr.splitlines()[-1]

@@ -10,13 +10,13 @@ import pytest
 
 from leptond.v1 import chat_pb2, tokenization_pb2
 from tests.fixtures.calls import chat, chat_input, ids_of, prompt, text_generation
+from tests.fixtures.chat_store import CHAT_MODEL
 from tests.fixtures.smollm2 import smollm2_reference
 
 pytestmark = pytest.mark.timeout(300)  # the default model may have to be imported first
 
 REFERENCE = smollm2_reference()
 COMPLETIONS, CHATS = REFERENCE["completions"], REFERENCE["chats"]
-MODEL = "smollm2-135m-instruct"
 # Two logits closer than this may swap places by rounding alone.
 MIN_MARGIN = 0.02
 
@@ -37,7 +37,7 @@ def messages_of(case: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def tokenize(channel, **fields: Any) -> list[tokenization_pb2.TokenizedText]:
-    request = tokenization_pb2.TokenizeRequest(model=MODEL, **fields)
+    request = tokenization_pb2.TokenizeRequest(model=CHAT_MODEL, **fields)
     return list(text_generation(channel).Tokenize(request).results)
 
 
@@ -75,7 +75,7 @@ def test_every_row_of_the_tokenization_is_the_same(chat_channel, report, column,
 def test_float32_writes_the_text_up_to_the_first_small_margin(chat_channel, report):
     cases = COMPLETIONS + CHATS
     longest = max(len(case["greedy_ids"]) for case in cases)
-    answers = streams(chat_channel, cases, f"{MODEL}:float32", longest)
+    answers = streams(chat_channel, cases, f"{CHAT_MODEL}:float32", longest)
     num_compared = 0
     for case, ids in zip(cases, answers, strict=True):
         margins = takewhile(lambda margin: margin >= MIN_MARGIN, case["top1_top2_margin"])
@@ -88,7 +88,7 @@ def test_float32_writes_the_text_up_to_the_first_small_margin(chat_channel, repo
 
 def test_int8_writes_mostly_the_same_first_tokens(chat_channel, report):
     cases = COMPLETIONS + CHATS
-    answers = streams(chat_channel, cases, MODEL, 8)
+    answers = streams(chat_channel, cases, CHAT_MODEL, 8)
     pairs = [
         pair
         for case, ids in zip(cases, answers, strict=True)
@@ -107,7 +107,7 @@ def test_a_chat_continues_its_last_message(chat_channel):
     input_.continue_final_message = True
     (result,) = tokenize(chat_channel, inputs=[tokenization_pb2.TokenizeInput(chat=input_)])
     assert result.rendered == case["rendered"] + begun
-    request = chat_pb2.ChatRequest(model=f"{MODEL}:float32", input=input_)
+    request = chat_pb2.ChatRequest(model=f"{CHAT_MODEL}:float32", input=input_)
     request.sampling.temperature, request.sampling.max_tokens = 0, 12
     (choice,) = text_generation(chat_channel).Chat(request).choices
     assert case["greedy_text"].startswith(begun + choice.message.content[0].text)
