@@ -45,9 +45,9 @@ class _TimedGraph:
     def bind(self) -> Binding:
         """A binding of the graph."""
         binding = self._graph.bind()
-        for call in ("feed", "fill", "share"):
-            setattr(binding, call, self._times.measured("binding", getattr(binding, call)))
-        binding.run = self._times.measured(self._name, binding.run)  # type: ignore[method-assign]  # a stand-in
+        parts = {"feed": "binding", "fill": "binding", "share": "binding", "run": self._name}
+        for call, part in parts.items():
+            setattr(binding, call, self._times.measured(part, getattr(binding, call)))
         return binding
 
 
