@@ -20,12 +20,14 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_right, insort_right
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from leptond.errors import InvariantViolation
 from leptond.scheduler.options import SchedulerOptions
 from leptond.scheduler.sequence import Sequence
+from leptond.scheduler.tenant import TenantAccount
 
-__all__ = ["FairQueue", "TenantAccount", "bounded_priority", "due_time"]
+__all__ = ["FairQueue", "bounded_priority", "due_time"]
 
 
 def bounded_priority(options: SchedulerOptions, priority: int) -> int:
@@ -46,29 +48,19 @@ def _is_ready(sequence: Sequence) -> bool:
     return sequence.is_ready
 
 
-class TenantAccount:
-    """What one tenant has waiting and has been served.
+@dataclass(slots=True, eq=False)
+class _Lane:
+    """One tenant's account, and what it has waiting."""
 
-    Attributes:
-        served_tokens: tokens computed for it, on the common scale of all tenants; the worker adds
-            to it without the lock.
-        num_active: its sequences, waiting and running.
-    """
-
-    __slots__ = ("name", "num_active", "served_tokens", "waiting")
-
-    def __init__(self, name: str, served_tokens: int) -> None:
-        self.name = name
-        self.served_tokens = served_tokens
-        self.num_active = 0
-        self.waiting: list[Sequence] = []
+    account: TenantAccount
+    waiting: list[Sequence] = field(default_factory=list)
 
 
 class FairQueue:
     """Sequences that wait for a slot, by tenant."""
 
     def __init__(self) -> None:
-        self._accounts: dict[str, TenantAccount] = {}
+        self._lanes: dict[str, _Lane] = {}
         self._level_tokens = 0  # where a tenant that comes back starts
         self._num_waiting = 0
         self._num_tokens = 0
@@ -78,8 +70,8 @@ class FairQueue:
         return self._num_waiting
 
     def __iter__(self) -> Iterator[Sequence]:
-        for account in self._accounts.values():
-            yield from account.waiting
+        for lane in self._lanes.values():
+            yield from lane.waiting
 
     @property
     def num_tokens(self) -> int:
@@ -94,25 +86,25 @@ class FairQueue:
     def enter(self, sequence: Sequence) -> None:
         """Take a new sequence into its tenant's account, and let it wait."""
         tenant = sequence.request.tenant
-        account = self._accounts.get(tenant)
-        if account is None:
-            served = (other.served_tokens for other in self._accounts.values())
+        lane = self._lanes.get(tenant)
+        if lane is None:
+            served = (other.account.served_tokens for other in self._lanes.values())
             self._level_tokens = max(self._level_tokens, min(served, default=0))
-            account = self._accounts[tenant] = TenantAccount(tenant, self._level_tokens)
-        account.num_active += 1
+            lane = self._lanes[tenant] = _Lane(TenantAccount(tenant, self._level_tokens))
+        lane.account.num_active += 1
         self._num_active += 1
-        sequence.account = account
+        sequence.account = lane.account
         self.wait(sequence)
 
     def wait(self, sequence: Sequence) -> None:
         """Let a sequence wait that entered before: it is new, or it lost its slot."""
-        insort_right(sequence.account.waiting, sequence, key=_by_due)
+        insort_right(self._lanes[sequence.request.tenant].waiting, sequence, key=_by_due)
         self._num_waiting += 1
         self._num_tokens += sequence.num_tokens
 
     def remove(self, sequence: Sequence) -> None:
         """End its waiting: it gets a slot, or it is about to leave."""
-        sequence.account.waiting.remove(sequence)
+        self._lanes[sequence.request.tenant].waiting.remove(sequence)
         self._num_waiting -= 1
         self._num_tokens -= sequence.num_tokens
 
@@ -122,8 +114,8 @@ class FairQueue:
         account.num_active -= 1
         self._num_active -= 1
         if account.num_active == 0:
-            del self._accounts[account.name]
-            if not self._accounts:
+            del self._lanes[account.name]
+            if not self._lanes:
                 self._level_tokens = max(self._level_tokens, account.served_tokens)
 
     def candidates(self, limit: int) -> list[Sequence]:
@@ -131,22 +123,22 @@ class FairQueue:
 
         Each one named counts as served with its tokens for the choice of the next.
         """
-        # A tenant's turn: tokens served, name (so that ties have an order), its next and the rest.
+        # A tenant's turn: tokens served, its name (for ties), its next sequence and the rest.
         turns: list[tuple[int, str, Sequence, Iterator[Sequence]]] = []
-        for account in self._accounts.values():
-            ready: Iterator[Sequence] = filter(_is_ready, account.waiting)
+        for tenant, lane in self._lanes.items():
+            ready: Iterator[Sequence] = filter(_is_ready, lane.waiting)
             if (first := next(ready, None)) is not None:
-                turns.append((account.served_tokens, account.name, first, ready))
+                turns.append((lane.account.served_tokens, tenant, first, ready))
         heapq.heapify(turns)
         chosen: list[Sequence] = []
         while turns and len(chosen) < limit:
-            served_tokens, name, sequence, ready = turns[0]
+            served_tokens, tenant, sequence, ready = turns[0]
             chosen.append(sequence)
             if (following := next(ready, None)) is None:
                 heapq.heappop(turns)
             else:
                 served_tokens += sequence.num_tokens
-                heapq.heapreplace(turns, (served_tokens, name, following, ready))
+                heapq.heapreplace(turns, (served_tokens, tenant, following, ready))
         return chosen
 
     def ahead_of(self, tenant: str, due: float, num_tokens: int) -> tuple[int, int]:
@@ -155,33 +147,33 @@ class FairQueue:
         Its own tenant's that are due before it; of each other tenant at most as much as of its
         own, itself included, since turns are fair.
         """
-        account = self._accounts.get(tenant)
+        lane = self._lanes.get(tenant)
         earlier: list[Sequence] = []
-        if account is not None:
-            earlier = account.waiting[: bisect_right(account.waiting, due, key=_by_due)]
+        if lane is not None:
+            earlier = lane.waiting[: bisect_right(lane.waiting, due, key=_by_due)]
         own_tokens = sum(sequence.num_tokens for sequence in earlier)
         num_ahead, num_tokens_ahead = len(earlier), own_tokens
-        for other in self._accounts.values():
-            if other is not account:
+        for other in self._lanes.values():
+            if other is not lane:
                 waiting_tokens = sum(sequence.num_tokens for sequence in other.waiting)
                 num_ahead += min(len(other.waiting), len(earlier) + 1)
                 num_tokens_ahead += min(waiting_tokens, own_tokens + num_tokens)
         return num_ahead, num_tokens_ahead
 
     def check_integrity(self) -> None:
-        """Raise `InvariantViolation` when an account and its list disagree."""
+        """Raise `InvariantViolation` when lanes, accounts and counts disagree."""
         waiting = list(self)
         if len(waiting) != self._num_waiting or len(set(map(id, waiting))) != len(waiting):
             raise InvariantViolation(f"{len(waiting)} sequences wait, {self._num_waiting} counted")
         if sum(sequence.num_tokens for sequence in waiting) != self._num_tokens:
             raise InvariantViolation(f"{self._num_tokens} waiting tokens counted")
-        if sum(account.num_active for account in self._accounts.values()) != self._num_active:
+        if sum(lane.account.num_active for lane in self._lanes.values()) != self._num_active:
             raise InvariantViolation(f"{self._num_active} active sequences counted")
-        for account in self._accounts.values():
-            if account.num_active < max(1, len(account.waiting)):
-                raise InvariantViolation(f"tenant {account.name!r} has lost a sequence")
-            if account.waiting != sorted(account.waiting, key=_by_due):
-                raise InvariantViolation(f"tenant {account.name!r} is out of order")
-            for sequence in account.waiting:
-                if sequence.account is not account or sequence.slot is not None:
+        for tenant, lane in self._lanes.items():
+            if lane.account.num_active < max(1, len(lane.waiting)):
+                raise InvariantViolation(f"tenant {tenant!r} has lost a sequence")
+            if lane.waiting != sorted(lane.waiting, key=_by_due):
+                raise InvariantViolation(f"tenant {tenant!r} is out of order")
+            for sequence in lane.waiting:
+                if sequence.account is not lane.account or sequence.slot is not None:
                     raise InvariantViolation(f"request {sequence.request.id} should not wait")

@@ -15,8 +15,9 @@ again. Drafts will be pending tokens too.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
+from leptond.scheduler.answer import AnswerWriter
+from leptond.scheduler.tenant import TenantAccount
 from leptond.streaming import ResponseSink
 from leptond.types import (
     FinishReason,
@@ -27,10 +28,6 @@ from leptond.types import (
     TokenChunk,
     Usage,
 )
-
-if TYPE_CHECKING:
-    from leptond.scheduler.answer import AnswerWriter
-    from leptond.scheduler.queue import TenantAccount
 
 __all__ = ["Sequence"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import heapq
 import itertools
 import math
@@ -123,7 +124,7 @@ class Simulation:
             heapq.heappush(events, (start + seconds, next(serials), action))
 
         for arrival in self.workload.arrivals:
-            at(arrival.at, lambda arrival=arrival: self._arrive(arrival, at))  # type: ignore[misc]
+            at(arrival.at, functools.partial(self._arrive, arrival, at))
         # Every step computes at least one token, so this many are more than enough.
         steps_left = 20_000
         while True:

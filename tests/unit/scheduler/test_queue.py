@@ -148,11 +148,11 @@ def test_what_waits_can_be_counted():
 def damaged(damage: str) -> FairQueue:
     first, second = sequence("a", at=1.0), sequence("b", at=2.0)
     queue = queue_of(first, second)
-    account = first.account
+    account, waiting = first.account, queue._lanes[""].waiting
     if damage == "lost":
-        account.waiting.pop()
+        waiting.pop()
     elif damage == "doubled":
-        account.waiting[0] = second
+        waiting[0] = second
     elif damage == "tokens":
         first.token_ids.append(1)
     elif damage == "active":
@@ -160,7 +160,7 @@ def damaged(damage: str) -> FairQueue:
     elif damage == "inactive":
         account.num_active = queue._num_active = 1
     elif damage == "order":
-        account.waiting.reverse()
+        waiting.reverse()
     elif damage == "slot":
         first.slot = 3
     return queue
