@@ -152,7 +152,8 @@ class ModelsSection(Section):
     )
     kv_bytes: int = setting(
         0,
-        "Memory for keys and values of one model; 0 is room for every slot in full.",
+        "Memory for keys and values of one model; 0 is room for every slot in full, at most a "
+        "quarter of `memory_bytes`. When it runs short, texts are preempted and computed again.",
         ge=0,
         le=_MAX_BYTES,
     )

@@ -31,6 +31,7 @@ __all__ = ["LoaderOptions", "ModelLoader", "ModelSizes", "ServedModel"]
 
 _WEIGHTS_SHARE = 0.9  # of a load's time that the weights take, roughly: progress is for people
 _SESSION_SHARE = 0.95
+_KV_SHARE = 0.25  # of the budget, for one model's keys and values, unless configured
 _STOP_DEADLINE_S = 10.0  # a step takes milliseconds; a worker that needs longer is stuck
 
 
@@ -42,7 +43,8 @@ class ModelSizes:
         device: `cpu`, `cuda:0`.
         num_slots: texts that it generates at once.
         max_context_tokens: longest prompt and answer together; 0 is the model's own limit.
-        kv_bytes: memory for keys and values; 0 is room for every slot in full.
+        kv_bytes: memory for keys and values; 0 is room for every slot in full, at most a quarter
+            of the budget.
     """
 
     device: str = "cpu"
@@ -214,9 +216,13 @@ class ModelLoader:
         return {"weights": estimate.weights_bytes, "kv": self._kv_bytes(variant, estimate)}
 
     def _kv_bytes(self, variant: StoredVariant, estimate: MemoryEstimate) -> int:
+        """Room for every slot in full, unless that is more than one model should promise itself.
+
+        Texts are seldom as long as they may be; when they are, the scheduler preempts.
+        """
         sizes = self._options.sizes_of(variant.name)
-        full = estimate.slot_bytes * sizes.num_slots
-        return min(full, sizes.kv_bytes or full)
+        most = sizes.kv_bytes or int(self._budget.limit_bytes * _KV_SHARE)
+        return min(estimate.slot_bytes * sizes.num_slots, most)
 
     def _session_options(self, variant: StoredVariant) -> SessionOptions:
         sizes = self._options.sizes_of(variant.name)

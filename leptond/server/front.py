@@ -90,7 +90,6 @@ class Front:
         self.health = HealthService(
             [service.name for service in self._services], self._model_health, models.names
         )
-        self._services += _standard_services(self.health, self._services)
         self._unwatch = models.watch(lambda name, state: bridge.post(self._on_state, name, state))
         self._servers = [
             self._server(Role.PUBLIC, [one for one in options.public if one not in options.admin]),
@@ -140,8 +139,9 @@ class Front:
 
     def _server(self, role: Role, addresses: Sequence[str]) -> GrpcServer:
         transport = self._options.transport
+        services = self._services + _standard_services(self.health, self._services, role)
         return GrpcServer(
-            generic_handlers(self._services, self._runner, role),
+            generic_handlers(services, self._runner, role),
             addresses,
             transport,
             unix_mode=transport.admin_unix_mode if role is Role.ADMIN else transport.unix_mode,
@@ -204,16 +204,19 @@ def _leptond_services(
     ]
 
 
-def _standard_services(health: HealthService, others: Sequence[Service]) -> list[Service]:
-    """Health and reflection."""
+def _standard_services(
+    health: HealthService, others: Sequence[Service], role: Role
+) -> list[Service]:
+    """Health, and reflection on all that addresses of this role answer."""
     health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
     described = {
         service.name: descriptor_pool.Default() if service.pool is None else service.pool
         for service in others
     }
-    channelz_name = channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name
-    for name in (health_name, channelz_name):
-        described[name] = descriptor_pool.Default()
+    described[health_name] = descriptor_pool.Default()
+    if role is Role.ADMIN:
+        channelz_name = channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name
+        described[channelz_name] = descriptor_pool.Default()
     reflection = ReflectionService(described)
     return [
         Service(health_name, {"Check": health.check, "List": health.list, "Watch": health.watch}),

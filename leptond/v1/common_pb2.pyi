@@ -98,8 +98,8 @@ class RequestOptions(_message.Message):
     EXPLAIN_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """The caller's label for the call: logged, set on the spans, echoed in ResponseInfo and in the
-    metadata of the answer. Visible ASCII, at most 128 bytes. It is never a key: two calls may
+    """The caller's label for the call: logged, set on the spans, echoed in ResponseInfo. Visible
+    ASCII, at most 128 bytes. It is never a key: two calls may
     carry the same one. Unset: the daemon's own id stands in its place.
     """
     idempotency_key: _builtins.str
