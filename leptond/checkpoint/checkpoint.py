@@ -1,39 +1,42 @@
 """What every checkpoint reader offers: architecture facts, tensors by canonical name, text facts.
 
-Canonical tensor names, matrices `[out, in]` row-major:
-
-    embedding.weight                                   [vocab_size, hidden_size]
-    layers.{l}.attention_norm.weight                   [hidden_size]
-    layers.{l}.attention.{q|k|v}.{weight|bias}         rows in half-split rotary order
-    layers.{l}.attention.{q|k}_norm.weight             [head_dim]
-    layers.{l}.attention.o.{weight|bias}
-    layers.{l}.ffn_norm.weight                         [hidden_size]
-    layers.{l}.ffn.{gate|up|down}.{weight|bias}
-    norm.weight                                        [hidden_size]
-    head.weight                                        [vocab_size, hidden_size]; absent if tied
-
-Called by importers, on the thread of the import.
+The canonical names are in `leptond.checkpoint.tensors`. Called by importers, on the thread of the
+import.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from leptond.checkpoint.architecture import DecoderArchitecture
+from leptond.checkpoint.architecture import (
+    Architecture,
+    DecoderArchitecture,
+    EncoderArchitecture,
+    Seq2SeqArchitecture,
+)
 from leptond.checkpoint.text_assets import TextAssets
+from leptond.types import Task
 
-__all__ = ["Checkpoint", "expected_shapes"]
+__all__ = [
+    "Checkpoint",
+    "DecoderCheckpoint",
+    "EncoderCheckpoint",
+    "HeadParts",
+    "Seq2SeqCheckpoint",
+]
 
 
 class Checkpoint(ABC):
     """One opened checkpoint. All that can be refused was refused when it was opened."""
 
     path: Path
-    architecture: DecoderArchitecture
+    architecture: Architecture
     text: TextAssets
 
     @abstractmethod
@@ -45,32 +48,41 @@ class Checkpoint(ABC):
         """
 
 
-def expected_shapes(architecture: DecoderArchitecture) -> dict[str, tuple[int, ...]]:
-    """Return every tensor that `architecture` needs, by canonical name, with its shape."""
-    a = architecture
-    query, key = a.num_heads * a.head_dim, a.num_kv_heads * a.head_dim
-    shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (a.vocab_size, a.hidden_size)}
-    projections = (
-        ("attention.q", query, a.hidden_size, a.has_attention_bias),
-        ("attention.k", key, a.hidden_size, a.has_attention_bias),
-        ("attention.v", key, a.hidden_size, a.has_attention_bias),
-        ("attention.o", a.hidden_size, query, a.has_attention_output_bias),
-        ("ffn.gate", a.ffn_size, a.hidden_size, a.has_ffn_bias),
-        ("ffn.up", a.ffn_size, a.hidden_size, a.has_ffn_bias),
-        ("ffn.down", a.hidden_size, a.ffn_size, a.has_ffn_bias),
-    )
-    for layer in range(a.num_layers):
-        prefix = f"layers.{layer}."
-        shapes[f"{prefix}attention_norm.weight"] = (a.hidden_size,)
-        shapes[f"{prefix}ffn_norm.weight"] = (a.hidden_size,)
-        if a.has_qk_norm:
-            shapes[f"{prefix}attention.q_norm.weight"] = (a.head_dim,)
-            shapes[f"{prefix}attention.k_norm.weight"] = (a.head_dim,)
-        for name, num_outputs, num_inputs, has_bias in projections:
-            shapes[f"{prefix}{name}.weight"] = (num_outputs, num_inputs)
-            if has_bias:
-                shapes[f"{prefix}{name}.bias"] = (num_outputs,)
-    shapes["norm.weight"] = (a.hidden_size,)
-    if not a.has_tied_embedding:
-        shapes["head.weight"] = (a.vocab_size, a.hidden_size)
-    return shapes
+class DecoderCheckpoint(Checkpoint):
+    """A checkpoint of a language model; `text.generation` is there."""
+
+    architecture: DecoderArchitecture
+
+
+class HeadParts(NamedTuple):
+    """What follows an encoder's last hidden state: the arguments of `leptond.backend.heads.Head`.
+
+    Attributes:
+        task: EMBED or CLASSIFY.
+        operations: in order, as `head.json` holds them:
+            `{"op": "pool", "kind": "mean" | "cls" | "last"}` comes first and once;
+            `{"op": "dense", "weight": array, "bias": array or None, "activation": name}` is
+            `activation(x @ weight.T + bias)`, the activation being `identity`, `tanh`, `relu`,
+            `gelu` or `gelu_tanh`.
+        arrays: float32, by the names that the operations use.
+    """
+
+    task: Task
+    operations: Sequence[Mapping[str, Any]]
+    arrays: Mapping[str, npt.NDArray[np.float32]]
+
+
+class EncoderCheckpoint(Checkpoint):
+    """A checkpoint of an encoder; `text.encoder` is `EncoderDefaults`."""
+
+    architecture: EncoderArchitecture
+
+    @abstractmethod
+    def head(self) -> HeadParts:
+        """Return the model's own pooling and head; its arrays are read now."""
+
+
+class Seq2SeqCheckpoint(Checkpoint):
+    """A checkpoint with an encoder and a decoder; `text.encoder` is `Seq2SeqDefaults`."""
+
+    architecture: Seq2SeqArchitecture

@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from leptond.checkpoint.architecture import DecoderArchitecture, RotaryEmbedding
-from leptond.checkpoint.checkpoint import Checkpoint, expected_shapes
+from leptond.checkpoint.checkpoint import DecoderCheckpoint
 from leptond.checkpoint.gguf_file import GgufFile
 from leptond.checkpoint.gguf_metadata import GgufMetadata
 from leptond.checkpoint.gguf_text import read_text_assets
+from leptond.checkpoint.tensors import expected_shapes
 from leptond.errors import InvalidRequest, UnsupportedCapability
 
 __all__ = ["GgufLlamaCheckpoint"]
@@ -80,7 +81,7 @@ _NEUTRAL_VALUES: dict[str, tuple[object, ...]] = {
 }
 
 
-class GgufLlamaCheckpoint(Checkpoint):
+class GgufLlamaCheckpoint(DecoderCheckpoint):
     """A GGUF file whose `general.architecture` is `llama`."""
 
     def __init__(self, file: GgufFile) -> None:

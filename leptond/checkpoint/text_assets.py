@@ -1,8 +1,10 @@
-"""What the text layer needs of a model, and the three files it is kept in.
+"""What the text layer needs of a model, and the files it is kept in.
 
-    tokenizer.json        Hugging Face `tokenizers` format
-    chat_template.jinja   absent when the model has none
-    generation.json       `GenerationDefaults`, field by field
+    tokenizer.json          Hugging Face `tokenizers` format
+    target_tokenizer.json   the same for answers; absent when they are written like the input
+    chat_template.jinja     absent when the model has none
+    generation.json         `GenerationDefaults`, field by field; absent when it makes no text
+    encoder.json            `EncoderDefaults` or `Seq2SeqDefaults`; absent for decoders
 
 The names are those that other tools use, so that a model directory can be read by them too.
 """
@@ -14,6 +16,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from leptond.checkpoint.encoder_defaults import (
+    EncoderDefaults,
+    Seq2SeqDefaults,
+    write_encoder_defaults,
+)
+from leptond.errors import InvariantViolation
 
 if TYPE_CHECKING:
     from leptond.checkpoint.checkpoint import Checkpoint
@@ -54,20 +63,43 @@ class GenerationDefaults:
 
 @dataclass(frozen=True, slots=True)
 class TextAssets:
-    """Tokenizer, chat template and generation defaults of one model."""
+    """Tokenizers, chat template and defaults of one model.
+
+    Attributes:
+        generation: of every model that makes text; None for encoders.
+        encoder: of encoders and sequence-to-sequence models; None for decoders.
+        target_tokenizer_json: tokenizer of the answers, or None when `tokenizer_json` is it.
+    """
 
     tokenizer_json: str
-    chat_template: str | None
-    generation: GenerationDefaults
+    chat_template: str | None = None
+    generation: GenerationDefaults | None = None
+    encoder: EncoderDefaults | Seq2SeqDefaults | None = None
+    target_tokenizer_json: str | None = None
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest input in tokens; of decoders, the context."""
+        if self.encoder is not None:
+            return self.encoder.max_tokens
+        if self.generation is None:
+            raise InvariantViolation("text assets without defaults")
+        return self.generation.max_positions
 
 
 def write_text_assets(checkpoint: Checkpoint, directory: Path) -> None:
     """Write the text assets of `checkpoint` into the existing `directory`."""
     assets = checkpoint.text
     (directory / "tokenizer.json").write_text(assets.tokenizer_json, encoding="utf-8")
+    if assets.target_tokenizer_json is not None:
+        path = directory / "target_tokenizer.json"
+        path.write_text(assets.target_tokenizer_json, encoding="utf-8")
     if assets.chat_template is not None:
         # newline="" keeps the template's own line ends.
         path = directory / "chat_template.jinja"
         path.write_text(assets.chat_template, encoding="utf-8", newline="")
-    generation = json.dumps(asdict(assets.generation), indent=2, ensure_ascii=False)
-    (directory / "generation.json").write_text(generation + "\n", encoding="utf-8")
+    if assets.generation is not None:
+        generation = json.dumps(asdict(assets.generation), indent=2, ensure_ascii=False)
+        (directory / "generation.json").write_text(generation + "\n", encoding="utf-8")
+    if assets.encoder is not None:
+        write_encoder_defaults(assets.encoder, directory)
