@@ -190,7 +190,7 @@ class ModelLoader:
             raise UnsupportedCapability(msg)
         session = self._fit(variant, model.capabilities)
         bytes_per_token = max(1, estimate.slot_bytes // session.max_tokens)
-        max_kv_tokens = self._kv_bytes(variant, estimate) // bytes_per_token
+        max_kv_tokens = max(1, self._kv_bytes(variant, estimate) // bytes_per_token)
         return StepScheduler(
             variant.name,
             model,

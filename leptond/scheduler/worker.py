@@ -6,8 +6,9 @@ Everything here happens on the model's worker thread, which `scheduler` runs; a 
 I1  A sequence is waiting in `admission`, or running in the slot table, or gone; its sink is ended
     exactly when it goes.
 I2  A cancelled or expired sequence gives its slot back before the next plan.
-I3  An engine fault ends at most the rows of its own run: those that have sent nothing are run again
-    alone, once; the others fail. A fault in one answer's text ends that answer only.
+I3  An engine fault ends only the rows that bring it about: after one, each row of the run is run
+    again alone, once, since every slot is as it was. A fault in one answer's text ends that answer
+    only.
 """
 
 from __future__ import annotations
@@ -248,17 +249,12 @@ class StepWorker:
         step_rows: list[StepRow],
         fault: BackendFault | InvalidRequest,
     ) -> None:
-        """After a fault: give each row that has sent nothing one more chance, alone.
+        """After a fault: give each row one more chance, alone.
 
-        A row that the engine refused as invalid has changed nothing, so then all have.
+        The session promises that the slots are as before the run, and nothing of it was sent.
         """
         logger.warning("engine fault model=%s rows=%d", self._name, len(rows), exc_info=fault)
         for (sequence, num_tokens), step_row in zip(rows, step_rows, strict=True):
-            if isinstance(fault, BackendFault) and sequence.num_sampled:
-                error = BackendFault(fault.message)
-                error.__cause__ = fault
-                self._endings.fail(sequence, error)
-                continue
             try:
                 with self._compute.lease(self._name, sequence.priority):
                     result = self._session.step([step_row])
