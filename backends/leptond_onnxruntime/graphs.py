@@ -83,7 +83,7 @@ class Binding:
         self._arrays: dict[str, npt.NDArray[Any]] = {}
 
     def feed(self, name: str, array: npt.NDArray[Any]) -> None:
-        """Bind a C-contiguous host array as input; other devices get a copy, made now."""
+        """Bind a host array as input; other devices get a copy, made now."""
         if self._arrays.get(name) is array and self._device.uses_host_memory:
             return
         self._binding.bind_cpu_input(name, array)

@@ -96,7 +96,7 @@ class HeadRunner:
         """One line per value: `neutral` when none is given, `[1, vocab]` when all are the same."""
         first = values[0]
         if all(value is first for value in values):
-            return neutral if first is None else np.ascontiguousarray(first)[np.newaxis]
+            return neutral if first is None else first[np.newaxis]
         lines = np.empty((len(values), self._spec.vocab_size), np.float32)
         for line, value in zip(lines, values, strict=True):
             line[:] = neutral[0] if value is None else value

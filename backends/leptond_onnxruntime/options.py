@@ -1,6 +1,6 @@
 """The engine's own table of the configuration: how many threads, how long they spin.
 
-    [backends.onnxruntime]
+    [backend.onnxruntime]
     num_threads = 0
     spin_us = 20
 

@@ -42,9 +42,8 @@ class RunLayout:
         lengths = np.zeros(run.num_slots, np.int32)
         self._rows = np.array([piece.index - run.first_index for piece in run.pieces])
         lengths[self._rows] = [len(piece.token_ids) for piece in run.pieces]
-        self._longest = int(lengths.max())
         starts = np.cumsum(lengths) - lengths
-        columns = np.arange(self._longest)
+        columns = np.arange(lengths.max())
         is_token = columns < lengths[:, np.newaxis]
         self.lines, logit_rows = _wanted(run)
         self._input_ids = np.empty(run.num_tokens, np.int64)
@@ -67,7 +66,7 @@ class RunLayout:
         self._input_ids[:] = list(chain.from_iterable(piece.token_ids for piece in run.pieces))
         totals = [piece.past + len(piece.token_ids) for piece in run.pieces]
         self._seqlens_k[self._rows] = [total - 1 for total in totals]
-        self._total[...] = max(self._longest, *totals)
+        self._total[...] = max(totals)
 
 
 def _wanted(run: EngineRun) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

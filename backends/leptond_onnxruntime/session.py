@@ -135,13 +135,12 @@ class OnnxStepSession:
 
     def _compact(self) -> None:
         """Move one slot down when holes are many: a bounded price per step."""
-        move = self._slots.next_move()
-        if move is None:
+        slot = self._slots.next_move()
+        if slot is None:
             return
-        slot, index = move
         former = slot.index
-        self._arena.copy(former, index, slot.length)
-        self._slots.move(slot, index)
+        self._slots.move_down(slot)
+        self._arena.copy(former, slot.index, slot.length)
         self._arena.give_back(former)
 
     def _hidden_rows(self, num_lines: int) -> npt.NDArray[Any]:

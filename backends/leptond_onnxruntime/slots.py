@@ -102,20 +102,17 @@ class SlotTable:
         heapq.heappush(self._free, index)
         return index
 
-    def next_move(self) -> tuple[Slot, int] | None:
-        """The highest slot and the lowest free index, when holes are more than `MAX_HOLES`."""
-        if not self._slots or not self._free:
+    def next_move(self) -> Slot | None:
+        """The highest slot, when there are more than `MAX_HOLES` holes below it."""
+        if len(self._free) <= MAX_HOLES or not self._slots:
             return None
         highest = max(self._slots.values(), key=lambda slot: slot.index)
         num_holes = highest.index + 1 - len(self._slots)
-        return (highest, self._free[0]) if num_holes > MAX_HOLES else None
+        return highest if num_holes > MAX_HOLES else None
 
-    def move(self, slot: Slot, index: int) -> None:
-        """Note that `slot` now lies at the free `index`; its former one becomes free."""
-        self._free.remove(index)
-        heapq.heapify(self._free)
-        heapq.heappush(self._free, slot.index)
-        slot.index = index
+    def move_down(self, slot: Slot) -> None:
+        """Give `slot`, the highest, the lowest free index; its former one becomes free."""
+        slot.index = heapq.heapreplace(self._free, slot.index)
 
     def clear(self) -> None:
         """Forget every slot."""

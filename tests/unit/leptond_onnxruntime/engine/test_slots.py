@@ -57,10 +57,9 @@ def test_a_few_holes_are_left_alone():
 
 def test_with_many_holes_the_highest_slot_moves_to_the_lowest_of_them():
     table, last = holes_below_the_last(MAX_HOLES + 1)
-    slot, index = table.next_move()
+    slot = table.next_move()
     assert slot is table.get(last)
-    assert index == 1
-    table.move(slot, index)
+    table.move_down(slot)
     assert table.get(last).index == 1
     assert table.next_move() is None
     table.check_integrity()
@@ -87,7 +86,10 @@ class SlotMachine(RuleBasedStateMachine):
     @rule(length=st.integers(0, 100), times=st.integers(1, 12))
     def open(self, length, times):
         for _ in range(min(times, self.NUM_SLOTS - len(self.lengths))):
-            self.lengths[self.table.open(length)] = length
+            taken = {self.table.get(handle).index for handle in self.lengths}
+            handle = self.table.open(length)
+            assert self.table.get(handle).index == min(set(range(self.NUM_SLOTS)) - taken)
+            self.lengths[handle] = length
 
     @precondition(lambda self: self.lengths)
     @rule(data=st.data())
@@ -98,10 +100,10 @@ class SlotMachine(RuleBasedStateMachine):
 
     @rule()
     def compact(self):
-        while move := self.table.next_move():
-            slot, index = move
-            assert index < slot.index
-            self.table.move(slot, index)
+        while slot := self.table.next_move():
+            former = slot.index
+            self.table.move_down(slot)
+            assert slot.index < former
 
     @invariant()
     def integrity(self):
