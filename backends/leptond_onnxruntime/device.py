@@ -25,7 +25,15 @@ from leptond.errors import (
 from leptond_onnxruntime.arena import ArenaLayout, HostArena, KvArena
 from leptond_onnxruntime.importer.graph_io import Precision
 
-__all__ = ["CpuDevice", "CudaArena", "CudaDevice", "Device", "StridedCopy", "find_device"]
+__all__ = [
+    "CpuDevice",
+    "CudaArena",
+    "CudaDevice",
+    "CudaRuntime",
+    "Device",
+    "StridedCopy",
+    "find_device",
+]
 
 Provider = str | tuple[str, dict[str, Any]]
 
@@ -174,7 +182,7 @@ class CudaDevice:
             raise MemoryBudgetExceeded(
                 f"device {self.name} has no {layout.num_bytes} bytes for keys and values: {error}"
             ) from error
-        return CudaArena(layout, memory, CudaRuntime(self.ort_index))
+        return CudaArena(layout, memory, CudaRuntime.loaded(self.ort_index))
 
     def is_fatal(self, message: str) -> bool:
         """After a CUDA failure other than a lack of memory, every later call fails."""
@@ -244,20 +252,35 @@ class CudaArena:
 
 
 class CudaRuntime:
-    """The very CUDA runtime library that ONNX Runtime loaded, on one device."""
+    """`StridedCopy` by the CUDA runtime, on one device.
 
-    def __init__(self, index: int) -> None:
+    Args:
+        library: the runtime library; its functions return a CUDA error code.
+        index: of the device.
+    """
+
+    def __init__(self, library: Any, index: int) -> None:
+        self._library = library
+        self._index = index
+
+    @classmethod
+    def loaded(cls, index: int) -> CudaRuntime:
+        """The very library that ONNX Runtime loaded.
+
+        Raises:
+            BackendUnavailable: it loaded none.
+        """
         maps = _MAPS.read_text(encoding="utf-8").splitlines()
         paths = {line.split()[-1] for line in maps if "libcudart" in line}
         if not paths:
             raise BackendUnavailable("the CUDA runtime library is not loaded")
-        self._library = ctypes.CDLL(min(paths))
-        self._library.cudaMemcpy2D.argtypes = (
+        library = ctypes.CDLL(min(paths))
+        library.cudaMemcpy2D.argtypes = (
             *(ctypes.c_void_p, ctypes.c_size_t) * 2,
             *(ctypes.c_size_t,) * 2,
             ctypes.c_int,
         )
-        self._index = index
+        return cls(library, index)
 
     def copy(self, target: int, source: int, pitch: int, width: int, height: int) -> None:
         """`cudaMemcpy2D` from device to device."""

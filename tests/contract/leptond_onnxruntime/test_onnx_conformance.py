@@ -6,14 +6,23 @@ real model; `tests/integration/engine` measures these.
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any, ClassVar
 
+import numpy as np
+import onnxruntime as ort
 import pytest
 
 from leptond.backend import ModelSource
 from leptond.backend.conformance import StepSessionConformance
+from leptond.backend.conformance.step_suite import filled
 from leptond.checkpoint import open_checkpoint
-from leptond_onnxruntime.importer import Precision
+from leptond_onnxruntime.device import CudaArena, CudaDevice
+from leptond_onnxruntime.graphs import Graph
+from leptond_onnxruntime.importer import GraphSpec, Precision
+from leptond_onnxruntime.importer.graph_io import BODY_FILE, HEAD_FILE
+from leptond_onnxruntime.model import OnnxModel
+from leptond_onnxruntime.options import EngineOptions
 from leptond_onnxruntime.plugin import backend
 from tests.fixtures.tiny_gguf import TinyLlama, write_tiny_llama
 
@@ -82,3 +91,56 @@ class TestInt8(Suite):
 class TestFloat16(Suite):
     precision = Precision.FLOAT16
     logit_tolerance = 0.05
+
+
+class MemcpyInPlaceOfCuda:
+    """`StridedCopy` on addresses of this process."""
+
+    def copy(self, target, source, pitch, width, height):
+        for line in range(height):
+            ctypes.memmove(target + line * pitch, source + line * pitch, width)
+
+    def wait(self):
+        pass
+
+
+class CudaOnTheCpu(CudaDevice):
+    """Everything that differs on CUDA, but for the kernels and where the memory lies."""
+
+    ort_type = "cpu"
+
+    def __init__(self):
+        super().__init__(0)
+        self.providers = ("CPUExecutionProvider",)
+
+    def check_providers(self, actual):
+        pass
+
+    def open_arena(self, layout):
+        memory = ort.OrtValue.ortvalue_from_shape_and_type([layout.num_bytes], np.uint8, "cpu", 0)
+        return CudaArena(layout, memory, MemcpyInPlaceOfCuda())
+
+
+class TestFloat16OnADeviceOfItsOwnMemory(Suite):
+    precision = Precision.FLOAT16
+    logit_tolerance = 0.05
+
+    @pytest.fixture
+    def model(self, tmp_path):
+        source = write_variant(tmp_path, self.precision)
+        device = CudaOnTheCpu()
+        body, head = (
+            Graph.open(source.directory / file, device, EngineOptions(num_threads=1))
+            for file in (BODY_FILE, HEAD_FILE)
+        )
+        model = OnnxModel(GraphSpec.read(source.directory), body, head, device)
+        yield model
+        model.close()
+
+    def test_memory_comes_back_when_slots_are_closed(self, model, session):
+        """Device memory has no pages: it is there in full, until the session ends."""
+        before = session.resident_bytes()
+        session.close(filled(session, self.texts(model, [self.max_tokens])[0]))
+        assert session.resident_bytes() == before > 0
+        session.shutdown()
+        assert session.resident_bytes() == 0

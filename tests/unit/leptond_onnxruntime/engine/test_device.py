@@ -1,9 +1,18 @@
 from __future__ import annotations
 
+import ctypes
+
+import numpy as np
 import pytest
 
-from leptond.errors import BackendUnavailable, UnsupportedCapability
-from leptond_onnxruntime.device import CpuDevice, CudaDevice, find_device
+from leptond.errors import (
+    BackendCrashed,
+    BackendUnavailable,
+    MemoryBudgetExceeded,
+    UnsupportedCapability,
+)
+from leptond_onnxruntime.arena import ArenaLayout
+from leptond_onnxruntime.device import CpuDevice, CudaDevice, CudaRuntime, find_device
 from leptond_onnxruntime.importer import Precision
 
 
@@ -61,8 +70,78 @@ def test_a_cuda_failure_is_fatal_and_a_lack_of_memory_is_not():
     assert not device.is_fatal("Got invalid dimensions for input: grid")
 
 
-def test_an_arena_on_a_device_without_its_runtime_is_refused():
-    from leptond_onnxruntime.device import CudaRuntime
+LAYOUT = ArenaLayout.fitted(
+    num_layers=1,
+    num_slots=2,
+    num_kv_heads=2,
+    min_len=64,
+    head_dim=32,
+    dtype=np.dtype(np.float16),
+)
 
+
+def test_device_memory_that_is_not_there_is_refused_with_its_size():
+    with pytest.raises(MemoryBudgetExceeded, match=f"cuda:0 has no {LAYOUT.num_bytes} bytes"):
+        CudaDevice(0).open_arena(LAYOUT)
+
+
+def test_an_arena_is_opened_with_the_library_of_the_engine(monkeypatch):
+    device = CudaDevice(3)
+    monkeypatch.setattr(device, "ort_type", "cpu")
+    monkeypatch.setattr(device, "ort_index", 0)
+    monkeypatch.setattr(CudaRuntime, "loaded", lambda index: FakeLibrary().as_runtime(index))
+    arena = device.open_arena(LAYOUT)
+    assert arena.layout is LAYOUT
+    assert arena.resident_bytes() == LAYOUT.num_bytes
+    arena.close()
+
+
+def test_a_process_without_the_cuda_runtime_says_so():
     with pytest.raises(BackendUnavailable, match="runtime library is not loaded"):
-        CudaRuntime(0)
+        CudaRuntime.loaded(0)
+
+
+class FakeLibrary:
+    """The three functions of the CUDA runtime, on addresses of this process."""
+
+    def __init__(self, code=0):
+        self.code = code
+        self.calls = []
+
+    def as_runtime(self, index):
+        return CudaRuntime(self, index)
+
+    def cudaSetDevice(self, index):
+        self.calls.append(("device", index))
+        return self.code
+
+    def cudaMemcpy2D(self, *call):
+        target, target_pitch, source, source_pitch, width, height, kind = call
+        assert kind == 3  # cudaMemcpyDeviceToDevice
+        for line in range(height):
+            ctypes.memmove(target + line * target_pitch, source + line * source_pitch, width)
+        return self.code
+
+    def cudaDeviceSynchronize(self):
+        self.calls.append(("wait",))
+        return self.code
+
+
+def test_a_strided_copy_goes_through_the_runtime_on_the_right_device():
+    library = FakeLibrary()
+    runtime = library.as_runtime(2)
+    rows = np.arange(24, dtype=np.uint8).reshape(4, 6)
+    target = np.zeros((4, 6), np.uint8)
+    runtime.copy(target.ctypes.data, rows.ctypes.data, pitch=6, width=2, height=4)
+    runtime.wait()
+    assert (target[:, :2] == rows[:, :2]).all()
+    assert (target[:, 2:] == 0).all()
+    assert library.calls == [("device", 2), ("wait",)]
+
+
+def test_a_cuda_error_in_a_copy_is_a_crash_with_its_code():
+    runtime = FakeLibrary(code=700).as_runtime(0)
+    with pytest.raises(BackendCrashed, match="cudaSetDevice failed with CUDA error 700"):
+        runtime.copy(0, 0, pitch=0, width=0, height=0)
+    with pytest.raises(BackendCrashed, match="cudaDeviceSynchronize failed"):
+        runtime.wait()
