@@ -7,6 +7,9 @@ from pathlib import Path
 from leptond.checkpoint.checkpoint import Checkpoint
 from leptond.checkpoint.gguf_file import GgufFile
 from leptond.checkpoint.gguf_llama import GgufLlamaCheckpoint
+from leptond.checkpoint.hf_directory import HfDirectory
+from leptond.checkpoint.hf_encoder import ENCODER_FAMILIES, HfEncoderCheckpoint
+from leptond.checkpoint.sentence_transformers import read_sentence_transformer
 from leptond.errors import InvalidRequest, UnsupportedCapability
 
 __all__ = ["open_checkpoint"]
@@ -15,16 +18,18 @@ _GGUF_READERS = {"llama": GgufLlamaCheckpoint}
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
-    """Open the checkpoint at `path`, a GGUF file.
+    """Open the checkpoint at `path`, a GGUF file or a Hugging Face directory.
 
     Raises:
-        InvalidRequest: no such file, not a GGUF file, truncated or inconsistent.
-        UnsupportedCapability: an architecture, pre-tokenizer, element type or architecture fact
-            that is not read; the message names the file and the key.
+        InvalidRequest: nothing there, not a checkpoint, truncated or inconsistent.
+        UnsupportedCapability: an architecture, tokenizer, element type or architecture fact that
+            is not read, or pickled weights; the message names the file and the key.
         BackendUnavailable: the package that reads the format is not installed.
     """
-    if path.is_dir():
-        raise UnsupportedCapability(f"{path}: a directory: GGUF files are read")
+    return _open_directory(path) if path.is_dir() else _open_gguf(path)
+
+
+def _open_gguf(path: Path) -> Checkpoint:
     file = GgufFile(path)
     if file.metadata.get("split.count", 1) != 1:
         raise UnsupportedCapability(f"{path}: split.count: one part of a split model")
@@ -38,3 +43,12 @@ def open_checkpoint(path: Path) -> Checkpoint:
             f"{path}: general.architecture: '{architecture}' is not supported (known: {known})"
         )
     return reader(file)
+
+
+def _open_directory(path: Path) -> Checkpoint:
+    modules = read_sentence_transformer(path)
+    directory = HfDirectory(path if modules is None else modules.transformer)
+    if directory.model_type in ENCODER_FAMILIES:
+        return HfEncoderCheckpoint(directory, modules)
+    known = ", ".join(sorted(ENCODER_FAMILIES))
+    raise directory.config.refuse("model_type", f"not supported (known: {known})")
