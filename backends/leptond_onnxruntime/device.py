@@ -1,8 +1,7 @@
 """Where a model runs: the one place for code that differs between the CPU and CUDA.
 
 The rest of the plug-in asks a device for session providers, for an arena, and whether an error
-leaves the session usable. The CUDA side has not been run: it is written after the documentation of
-ONNX Runtime and the CUDA runtime, and its arena is tested on host memory.
+leaves the session usable. The CUDA side has not been run on CUDA (docs/adr/0004-engine.md).
 """
 
 from __future__ import annotations

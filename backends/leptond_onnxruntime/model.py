@@ -128,7 +128,8 @@ class OnnxModel:
             max_tokens=options.max_tokens,
             limits=_LIMITS,
         )
-        self._sessions.append(session)
+        alive = [opened for opened in self._sessions if not opened.is_shut_down]
+        self._sessions = [*alive, session]
         return session
 
     def close(self) -> None:

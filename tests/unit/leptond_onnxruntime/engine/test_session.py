@@ -281,3 +281,16 @@ def test_a_closed_model_frees_its_graphs(tiny_model):
     tiny_model.close()
     gc.collect()
     assert all(graph() is None for graph in graphs)
+
+
+def test_a_model_forgets_sessions_that_are_over(tiny_model):
+    import weakref
+
+    first = tiny_model.open_session(SessionOptions(1, 64))
+    first.shutdown()
+    gone = weakref.ref(first)
+    del first
+    second = tiny_model.open_session(SessionOptions(1, 64))
+    gc.collect()
+    assert gone() is None
+    second.shutdown()
