@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from leptond.backend.declarations import (
+    SAMPLING_OPTIONS,
     Capabilities,
     MemoryEstimate,
     ModelSource,
@@ -22,6 +23,7 @@ from leptond.backend.spi import (
 
 __all__ = [
     "API_VERSION",
+    "SAMPLING_OPTIONS",
     "Backend",
     "BatchRow",
     "BatchSession",

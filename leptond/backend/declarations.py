@@ -6,14 +6,26 @@ Values only; see `leptond.backend.spi` for who gives them to whom.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from leptond.types import Task
+from leptond.types import SamplingParams, Task
 
-__all__ = ["Capabilities", "MemoryEstimate", "ModelSource", "SessionKind", "SessionOptions"]
+__all__ = [
+    "SAMPLING_OPTIONS",
+    "Capabilities",
+    "MemoryEstimate",
+    "ModelSource",
+    "SessionKind",
+    "SessionOptions",
+]
+
+SAMPLING_OPTIONS = frozenset(
+    {*(field.name for field in fields(SamplingParams)), "logprobs", "min_tokens", "top_logprobs"}
+)
+"""Everything that a request may ask of the choice of tokens, by its name in `leptond.types`."""
 
 
 class SessionKind(StrEnum):
@@ -59,6 +71,9 @@ class Capabilities:
         ride_along_tokens: longest prompt chunk that is worth running together with decode
             rows; a longer one is better in a run of its own. Measured by the plug-in's author.
         is_cancellable: whether `interrupt` ends a running call early.
+        sampling_options: which of `SAMPLING_OPTIONS` a model of whole calls honours; any other
+            value than the default of an option that is not among them is refused by name. Of a
+            step model all are: tokens are chosen from its logits.
     """
 
     kind: SessionKind
@@ -72,6 +87,7 @@ class Capabilities:
     ride_along_tokens: int = 64
     is_streaming: bool = False
     is_cancellable: bool = False
+    sampling_options: frozenset[str] = SAMPLING_OPTIONS
 
 
 @dataclass(frozen=True, slots=True)
