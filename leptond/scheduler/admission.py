@@ -13,24 +13,49 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
+from typing import Any, Generic, Protocol, TypeVar
 
 from leptond.errors import DeadlineExpired, LeptondError, QueueFull
 from leptond.scheduler.clock import Clock
 from leptond.scheduler.estimate import PaceEstimate
 from leptond.scheduler.limits import ModelLimits
 from leptond.scheduler.options import SchedulerOptions
-from leptond.scheduler.queue import FairQueue, bounded_priority, due_time
+from leptond.scheduler.queue import FairQueue, Queued, bounded_priority, due_time
 from leptond.scheduler.sequence import Sequence
 from leptond.streaming import ResponseSink
 from leptond.types import GenerationRequest, GenerationSummary, TokenChunk
 
-__all__ = ["Admission"]
+__all__ = ["Admission", "Admitted", "FrontDoor"]
 
 
-class Admission:
+class Admitted(Queued, Protocol):
+    """What goes in: a request with a reader and a deadline."""
+
+    @property
+    def arrival(self) -> float:
+        """When it was submitted, monotonic seconds."""
+        ...
+
+    @property
+    def deadline(self) -> float:
+        """When it must be over; infinity without one."""
+        ...
+
+    @property
+    def sink(self) -> ResponseSink[Any, Any]:
+        """Where its answer goes."""
+        ...
+
+
+AdmittedT = TypeVar("AdmittedT", bound=Admitted)
+
+
+class FrontDoor(Generic[AdmittedT]):
     """Takes requests in for one worker.
 
     Args:
+        name: the model's, for messages.
+        max_running: requests that run at once.
         pace: what the worker has measured, for estimates.
 
     Attributes:
@@ -40,54 +65,52 @@ class Admission:
 
     def __init__(
         self,
-        limits: ModelLimits,
+        name: str,
+        max_running: int,
         options: SchedulerOptions,
         *,
         clock: Clock,
         pace: PaceEstimate,
     ) -> None:
-        self._limits = limits
+        self._name = name
+        self._max_running = max_running
         self._options = options
         self._clock = clock
         self._pace = pace
         self._lock = threading.Lock()
         self._news = threading.Condition(self._lock)
         self._emptied = threading.Condition(self._lock)
-        self._queue = FairQueue()
+        self._queue: FairQueue[AdmittedT] = FairQueue()
         self._next_deadline = math.inf
         self._has_news = False
         self._refusal: Callable[[], LeptondError] | None = None
         self.num_prefill_tokens = 0
 
     # ------------------------------------------------------------------ the callers' side
-    def submit(
-        self, request: GenerationRequest, sink: ResponseSink[TokenChunk, GenerationSummary]
-    ) -> None:
-        """Check and queue a request. See `StepScheduler.submit`."""
-        self._limits.check(request)
-        room = self._limits.max_context_tokens - len(request.prompt_ids)
+    def place(self, deadline: float | None, priority: int) -> tuple[float, float, int]:
+        """Say when a request arrives, when it is due, and with which priority.
+
+        Raises:
+            DeadlineExpired: it came too late.
+        """
         now = self._clock.monotonic()
-        deadline = math.inf if request.deadline is None else request.deadline
-        if deadline <= now:
+        latest = math.inf if deadline is None else deadline
+        if latest <= now:
             raise DeadlineExpired("the deadline had passed when the request was submitted")
-        priority = bounded_priority(self._options, request.priority)
-        sequence = Sequence(
-            request,
-            sink,
-            arrival=now,
-            due=due_time(self._options, now, deadline, priority),
-            priority=priority,
-            max_tokens=min(request.stop.max_tokens, room),
-        )
+        priority = bounded_priority(self._options, priority)
+        return now, due_time(self._options, now, latest, priority), priority
+
+    def enter(self, sequence: AdmittedT) -> None:
+        """Let it wait for its turn, or refuse it. See `StepScheduler.submit`."""
         with self._lock:
             if self._refusal is not None:
                 raise self._refusal()
             self._check_bound()
-            if request.deadline is not None:
+            if sequence.deadline < math.inf:
                 self._check_deadline(sequence)
-                self._next_deadline = min(self._next_deadline, deadline)
+                self._next_deadline = min(self._next_deadline, sequence.deadline)
             self._queue.enter(sequence)
-            sink.attach(self.ring)
+            sequence.sink.attach(self.ring)
             self._has_news = True
             self._news.notify()
 
@@ -145,32 +168,32 @@ class Admission:
                 if timeout_s is None or timeout_s > 0:
                     self._news.wait(timeout_s)
 
-    def candidates(self, limit: int) -> list[Sequence]:
+    def candidates(self, limit: int) -> list[AdmittedT]:
         """The next `limit` sequences to get a slot, in order; they go on waiting."""
         if not len(self._queue):
             return []
         with self._lock:
             return self._queue.candidates(limit)
 
-    def take(self, sequence: Sequence) -> None:
+    def take(self, sequence: AdmittedT) -> None:
         """End the waiting of a sequence: it has a slot, or it is about to leave."""
         with self._lock:
             self._queue.remove(sequence)
 
-    def put_back(self, sequence: Sequence) -> None:
+    def put_back(self, sequence: AdmittedT) -> None:
         """Let a sequence wait again that lost its slot."""
         with self._lock:
             self._queue.wait(sequence)
             self._next_deadline = min(self._next_deadline, sequence.deadline)
 
-    def leave(self, sequence: Sequence) -> None:
+    def leave(self, sequence: AdmittedT) -> None:
         """Forget a sequence that neither waits nor runs any more."""
         with self._lock:
             self._queue.leave(sequence)
             if self._queue.num_active == 0:
                 self._emptied.notify_all()
 
-    def find_gone(self, now: float, *, has_news: bool) -> list[Sequence]:
+    def find_gone(self, now: float, *, has_news: bool) -> list[AdmittedT]:
         """Name what waits in vain: its reader left, or its deadline passed.
 
         Looks only when there is news or a deadline is over. The caller ends what is named.
@@ -183,7 +206,7 @@ class Admission:
             self._next_deadline = min(rest, default=math.inf)
         return gone
 
-    def take_all(self) -> list[Sequence]:
+    def take_all(self) -> list[AdmittedT]:
         """Take out everything that waits."""
         with self._lock:
             waiting = list(self._queue)
@@ -204,13 +227,13 @@ class Admission:
     # ------------------------------------------------------------------ what is refused
     def _check_bound(self) -> None:
         num_inside = self._queue.num_active
-        if num_inside >= self._limits.max_running + self._options.max_queued:
+        if num_inside >= self._max_running + self._options.max_queued:
             raise QueueFull(
-                f"{num_inside} requests run or wait for model {self._limits.name}, as many as may",
-                retry_after_s=self._pace.retry_after_s(self._limits.max_running),
+                f"{num_inside} requests run or wait for model {self._name}, as many as may",
+                retry_after_s=self._pace.retry_after_s(self._max_running),
             )
 
-    def _check_deadline(self, sequence: Sequence) -> None:
+    def _check_deadline(self, sequence: AdmittedT) -> None:
         """Refuse what cannot have its first token in time, by what was measured so far."""
         needed_s = self._first_token_s(sequence)
         left_s = sequence.deadline - sequence.arrival
@@ -221,21 +244,21 @@ class Admission:
                 details={"estimated_first_token_s": f"{needed_s:.3f}"},
             )
 
-    def _first_token_s(self, sequence: Sequence) -> float:
+    def _first_token_s(self, sequence: AdmittedT) -> float:
         """Time to the first token: those ahead get their slots and prompts done, then it its own.
 
         While it waits for a slot the prompts ahead of it are computed; so the longer of the two
         counts, not their sum.
         """
         num_ahead, tokens_ahead = self._queue.ahead_of(
-            sequence.request.tenant, sequence.due, sequence.num_tokens
+            sequence.tenant, sequence.due, sequence.num_tokens
         )
         is_shared = self.num_running > 0
         options = self._options
         step_tokens = options.prefill_chunk_tokens if is_shared else options.step_token_budget
-        num_releases = num_ahead + 1 + self.num_running - self._limits.max_running
+        num_releases = num_ahead + 1 + self.num_running - self._max_running
         ahead_s = max(
-            self._pace.slots_s(num_releases, self._limits.max_running),
+            self._pace.slots_s(num_releases, self._max_running),
             self._pace.prefill_s(
                 tokens_ahead + self.num_prefill_tokens,
                 step_tokens=step_tokens,
@@ -246,3 +269,36 @@ class Admission:
             sequence.num_tokens, step_tokens=step_tokens, is_shared=is_shared
         )
         return ahead_s + own_s
+
+
+class Admission(FrontDoor[Sequence]):
+    """The front door of a model with an open decode loop."""
+
+    def __init__(
+        self,
+        limits: ModelLimits,
+        options: SchedulerOptions,
+        *,
+        clock: Clock,
+        pace: PaceEstimate,
+    ) -> None:
+        super().__init__(limits.name, limits.max_running, options, clock=clock, pace=pace)
+        self._limits = limits
+
+    def submit(
+        self, request: GenerationRequest, sink: ResponseSink[TokenChunk, GenerationSummary]
+    ) -> None:
+        """Check and queue a request. See `StepScheduler.submit`."""
+        self._limits.check(request)
+        arrival, due, priority = self.place(request.deadline, request.priority)
+        room = self._limits.max_context_tokens - len(request.prompt_ids)
+        self.enter(
+            Sequence(
+                request,
+                sink,
+                arrival=arrival,
+                due=due,
+                priority=priority,
+                max_tokens=min(request.stop.max_tokens, room),
+            )
+        )

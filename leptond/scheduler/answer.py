@@ -1,7 +1,8 @@
 """Turns the logits of one request into its tokens and its text, and says when it ends.
 
-The only module of the scheduler that reads `leptond.text`. Thread: the worker; one per request,
-made when the request gets its first slot and kept when it loses one.
+`AnswerText` does it for engines that choose the tokens themselves, `AnswerWriter` for those that
+answer with logits. The only module of the scheduler that reads `leptond.text`. Thread: the worker;
+one per request, made when its turn comes and kept when it loses its slot.
 """
 
 from __future__ import annotations
@@ -11,18 +12,18 @@ from leptond.errors import InvariantViolation
 from leptond.text import Detokenizer, Sampler, StopMatcher, Tokenizer
 from leptond.types import FinishReason, GenerationRequest, TokenChunk, TokenLogprob
 
-__all__ = ["AnswerWriter"]
+__all__ = ["AnswerText", "AnswerWriter"]
 
 
-class AnswerWriter:
-    """Samples, detokenises and watches for the end of one answer.
+class AnswerText:
+    """Detokenises the tokens of one answer and watches for its end.
 
     Args:
         tokenizer: None leaves every chunk's text empty.
-        max_tokens: most tokens to sample: the request's own bound, cut to the context.
+        max_tokens: most tokens to take: the request's own bound, cut to the context.
 
     Attributes:
-        num_sampled: tokens sampled so far.
+        num_sampled: tokens taken so far.
         finish_reason: why the answer ended; None while it goes on.
         matched_stop: the stop string or stop token that ended it.
     """
@@ -31,35 +32,18 @@ class AnswerWriter:
         "_detokenizer",
         "_matcher",
         "_max_tokens",
-        "_num_top_logprobs",
-        "_sampler",
         "_stop_token_ids",
-        "_tokenizer",
         "finish_reason",
         "matched_stop",
         "num_sampled",
     )
 
     def __init__(
-        self,
-        request: GenerationRequest,
-        tokenizer: Tokenizer | None,
-        *,
-        max_tokens: int,
-        vocab_size: int,
+        self, request: GenerationRequest, tokenizer: Tokenizer | None, *, max_tokens: int
     ) -> None:
         stop = request.stop
-        self._tokenizer = tokenizer
         self._max_tokens = max_tokens
         self._stop_token_ids = stop.stop_token_ids
-        self._num_top_logprobs = request.num_top_logprobs
-        # The likeliest of unprocessed logits needs no sampler: the engine says it, for a whole
-        # step at once.
-        self._sampler = (
-            None
-            if _is_plain_greedy(request)
-            else Sampler(request.sampling, stop, request.prompt_ids, vocab_size)
-        )
         self._detokenizer = (
             None
             if tokenizer is None
@@ -70,22 +54,12 @@ class AnswerWriter:
         self.finish_reason: FinishReason | None = None
         self.matched_stop: str | int | None = None
 
-    def pick(self) -> RowPick | None:
-        """How the engine is to process the row's logits in the next step."""
-        return None if self._sampler is None else self._sampler.pick_for_step()
+    def take(self, token_id: int, logprobs: tuple[TokenLogprob, ...] = ()) -> TokenChunk:
+        """Take the next token of the answer.
 
-    def accept(self, result: StepResult, line: int, likeliest: int) -> TokenChunk:
-        """Sample the next token from line `line` of a step's result.
-
-        `likeliest` is `result.candidate_ids[line, 0]`: the caller has read it for all lines. Sets
-        `finish_reason` and `matched_stop` when the token ends the answer.
+        Sets `finish_reason` and `matched_stop` when the token ends it.
         """
-        sampler = self._sampler
-        token_id = likeliest if sampler is None else sampler.choose(result, line)
         self.num_sampled += 1
-        logprobs: tuple[TokenLogprob, ...] = ()
-        if self._num_top_logprobs is not None:
-            logprobs = (self._logprob(result, line, token_id, self._num_top_logprobs),)
         if token_id in self._stop_token_ids:
             self.finish_reason = FinishReason.STOP
             self.matched_stop = token_id
@@ -101,6 +75,11 @@ class AnswerWriter:
             text += self._rest()
         return TokenChunk((token_id,), text, logprobs)
 
+    def end(self) -> str:
+        """End the answer because the engine did; return the text that was held back."""
+        self.finish_reason = FinishReason.STOP
+        return self._rest()
+
     def _rest(self) -> str:
         """The text held back so far: an unfinished character, the start of a stop string."""
         text = "" if self._detokenizer is None else self._detokenizer.flush()
@@ -109,10 +88,57 @@ class AnswerWriter:
         text, matched = self._matcher.push(text)
         if matched is None:
             return text + self._matcher.flush()
-        if self.finish_reason is FinishReason.LENGTH:
+        if self.matched_stop is None:
             self.finish_reason = FinishReason.STOP
             self.matched_stop = matched
         return text
+
+
+class AnswerWriter(AnswerText):
+    """Samples besides.
+
+    Args:
+        request, tokenizer, max_tokens: as for `AnswerText`.
+        vocab_size: of the model, padding included.
+    """
+
+    __slots__ = ("_num_top_logprobs", "_sampler", "_tokenizer")
+
+    def __init__(
+        self,
+        request: GenerationRequest,
+        tokenizer: Tokenizer | None,
+        *,
+        max_tokens: int,
+        vocab_size: int,
+    ) -> None:
+        super().__init__(request, tokenizer, max_tokens=max_tokens)
+        self._tokenizer = tokenizer
+        self._num_top_logprobs = request.num_top_logprobs
+        # The likeliest of unprocessed logits needs no sampler: the engine says it, for a whole
+        # step at once.
+        self._sampler = (
+            None
+            if _is_plain_greedy(request)
+            else Sampler(request.sampling, request.stop, request.prompt_ids, vocab_size)
+        )
+
+    def pick(self) -> RowPick | None:
+        """How the engine is to process the row's logits in the next step."""
+        return None if self._sampler is None else self._sampler.pick_for_step()
+
+    def accept(self, result: StepResult, line: int, likeliest: int) -> TokenChunk:
+        """Sample the next token from line `line` of a step's result.
+
+        `likeliest` is `result.candidate_ids[line, 0]`: the caller has read it for all lines. Sets
+        `finish_reason` and `matched_stop` when the token ends the answer.
+        """
+        sampler = self._sampler
+        token_id = likeliest if sampler is None else sampler.choose(result, line)
+        logprobs: tuple[TokenLogprob, ...] = ()
+        if self._num_top_logprobs is not None:
+            logprobs = (self._logprob(result, line, token_id, self._num_top_logprobs),)
+        return self.take(token_id, logprobs)
 
     def _logprob(self, result: StepResult, line: int, token_id: int, num_top: int) -> TokenLogprob:
         if self._sampler is None or self._tokenizer is None:

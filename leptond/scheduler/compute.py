@@ -7,6 +7,7 @@ I1  The cores of all leases never exceed the budget.
 I2  A lease that fits is granted to the waiter that is due first; nobody overtakes it, so a worker
     that gives its lease back and asks again at once comes after those that wait.
 I3  One owner holds at most one lease.
+I4  A lease that gives way is held by others in between, if any waited, and held again after.
 
 A waiter is due at the time it asked less `priority_step_s` for each level of its priority: higher
 priorities go first, and whoever waits long enough goes before them.
@@ -30,13 +31,25 @@ __all__ = ["ComputeBudget", "ComputeLease"]
 class ComputeLease:
     """The right to compute, for the length of a `with` block. Made by `ComputeBudget.lease`."""
 
-    __slots__ = ("_budget", "due", "num_cores", "owner")
+    __slots__ = ("_budget", "due", "num_cores", "owner", "priority")
 
-    def __init__(self, budget: ComputeBudget, owner: str, due: float, num_cores: int) -> None:
+    def __init__(
+        self, budget: ComputeBudget, owner: str, priority: int, due: float, num_cores: int
+    ) -> None:
         self._budget = budget
         self.owner = owner
+        self.priority = priority
         self.due = due
         self.num_cores = num_cores
+
+    def give_way(self) -> None:
+        """Inside the block: let those go first that wait now, and come back.
+
+        For calls that last: between two tokens, where the engine computes nothing. Free when
+        nobody waits; else blocks until it is this lease's turn again, behind those that are due
+        before a lease asked for now.
+        """
+        self._budget._give_way(self)
 
     def __enter__(self) -> ComputeLease:
         self._budget._acquire(self)
@@ -99,8 +112,8 @@ class ComputeBudget:
         Raises:
             InvariantViolation: on entering, when `owner` holds or awaits a lease already.
         """
-        due = self._clock.monotonic() - priority * self._priority_step_s
-        return ComputeLease(self, owner, due, min(num_cores, self._num_cores) or self._num_cores)
+        num_cores = min(num_cores, self._num_cores) or self._num_cores
+        return ComputeLease(self, owner, priority, self._due_now(priority), num_cores)
 
     def check_integrity(self) -> None:
         """Raise `InvariantViolation` when the books do not add up."""
@@ -125,6 +138,15 @@ class ComputeBudget:
             bisect.insort_right(self._waiting, waiter, key=lambda other: other.lease.due)
             self._grant_in_order()  # it may be due before one that waits for more cores
         waiter.granted.wait()
+
+    def _give_way(self, lease: ComputeLease) -> None:
+        if self._waiting:
+            self._release(lease)
+            lease.due = self._due_now(lease.priority)
+            self._acquire(lease)
+
+    def _due_now(self, priority: int) -> float:
+        return self._clock.monotonic() - priority * self._priority_step_s
 
     def _release(self, lease: ComputeLease) -> None:
         with self._lock:

@@ -21,13 +21,56 @@ import heapq
 from bisect import bisect_right, insort_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
 
 from leptond.errors import InvariantViolation
 from leptond.scheduler.options import SchedulerOptions
-from leptond.scheduler.sequence import Sequence
 from leptond.scheduler.tenant import TenantAccount
 
-__all__ = ["FairQueue", "bounded_priority", "due_time"]
+__all__ = ["FairQueue", "Queued", "bounded_priority", "due_time"]
+
+
+class Queued(Protocol):
+    """What waits in the queue: a request on its way.
+
+    Attributes:
+        account: its tenant's; set when the queue takes it in.
+    """
+
+    account: TenantAccount
+
+    @property
+    def id(self) -> str:
+        """The request's own, for messages."""
+        ...
+
+    @property
+    def tenant(self) -> str:
+        """Whose it is."""
+        ...
+
+    @property
+    def due(self) -> float:
+        """Its place in the order of its tenant; constant."""
+        ...
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that it waits to have computed; constant while it waits."""
+        ...
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether its turn would be of use now."""
+        ...
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether it may be found waiting; False is a bug in whoever runs it."""
+        ...
+
+
+QueuedT = TypeVar("QueuedT", bound=Queued)
 
 
 def bounded_priority(options: SchedulerOptions, priority: int) -> int:
@@ -40,27 +83,27 @@ def due_time(options: SchedulerOptions, now: float, deadline: float, priority: i
     return min(deadline, now + options.patience_s) - priority * options.priority_step_s
 
 
-def _by_due(sequence: Sequence) -> float:
+def _by_due(sequence: Queued) -> float:
     return sequence.due
 
 
-def _is_ready(sequence: Sequence) -> bool:
+def _is_ready(sequence: Queued) -> bool:
     return sequence.is_ready
 
 
 @dataclass(slots=True, eq=False)
-class _Lane:
+class _Lane(Generic[QueuedT]):
     """One tenant's account, and what it has waiting."""
 
     account: TenantAccount
-    waiting: list[Sequence] = field(default_factory=list)
+    waiting: list[QueuedT] = field(default_factory=list)
 
 
-class FairQueue:
-    """Sequences that wait for a slot, by tenant."""
+class FairQueue(Generic[QueuedT]):
+    """Sequences that wait for their turn, by tenant."""
 
     def __init__(self) -> None:
-        self._lanes: dict[str, _Lane] = {}
+        self._lanes: dict[str, _Lane[QueuedT]] = {}
         self._level_tokens = 0  # where a tenant that comes back starts
         self._num_waiting = 0
         self._num_tokens = 0
@@ -69,7 +112,7 @@ class FairQueue:
     def __len__(self) -> int:
         return self._num_waiting
 
-    def __iter__(self) -> Iterator[Sequence]:
+    def __iter__(self) -> Iterator[QueuedT]:
         for lane in self._lanes.values():
             yield from lane.waiting
 
@@ -83,9 +126,9 @@ class FairQueue:
         """Sequences that entered and did not leave: waiting and running."""
         return self._num_active
 
-    def enter(self, sequence: Sequence) -> None:
+    def enter(self, sequence: QueuedT) -> None:
         """Take a new sequence into its tenant's account, and let it wait."""
-        tenant = sequence.request.tenant
+        tenant = sequence.tenant
         lane = self._lanes.get(tenant)
         if lane is None:
             served = (other.account.served_tokens for other in self._lanes.values())
@@ -96,19 +139,19 @@ class FairQueue:
         sequence.account = lane.account
         self.wait(sequence)
 
-    def wait(self, sequence: Sequence) -> None:
+    def wait(self, sequence: QueuedT) -> None:
         """Let a sequence wait that entered before: it is new, or it lost its slot."""
-        insort_right(self._lanes[sequence.request.tenant].waiting, sequence, key=_by_due)
+        insort_right(self._lanes[sequence.tenant].waiting, sequence, key=_by_due)
         self._num_waiting += 1
         self._num_tokens += sequence.num_tokens
 
-    def remove(self, sequence: Sequence) -> None:
+    def remove(self, sequence: QueuedT) -> None:
         """End its waiting: it gets a slot, or it is about to leave."""
-        self._lanes[sequence.request.tenant].waiting.remove(sequence)
+        self._lanes[sequence.tenant].waiting.remove(sequence)
         self._num_waiting -= 1
         self._num_tokens -= sequence.num_tokens
 
-    def leave(self, sequence: Sequence) -> None:
+    def leave(self, sequence: QueuedT) -> None:
         """Forget a sequence that neither waits nor runs any more."""
         account = sequence.account
         account.num_active -= 1
@@ -118,19 +161,19 @@ class FairQueue:
             if not self._lanes:
                 self._level_tokens = max(self._level_tokens, account.served_tokens)
 
-    def candidates(self, limit: int) -> list[Sequence]:
+    def candidates(self, limit: int) -> list[QueuedT]:
         """The first `limit` sequences in fair order; none is removed.
 
         Each one named counts as served with its tokens for the choice of the next.
         """
         # A tenant's turn: tokens served, its name (for ties), its next sequence and the rest.
-        turns: list[tuple[int, str, Sequence, Iterator[Sequence]]] = []
+        turns: list[tuple[int, str, QueuedT, Iterator[QueuedT]]] = []
         for tenant, lane in self._lanes.items():
-            ready: Iterator[Sequence] = filter(_is_ready, lane.waiting)
+            ready: Iterator[QueuedT] = filter(_is_ready, lane.waiting)
             if (first := next(ready, None)) is not None:
                 turns.append((lane.account.served_tokens, tenant, first, ready))
         heapq.heapify(turns)
-        chosen: list[Sequence] = []
+        chosen: list[QueuedT] = []
         while turns and len(chosen) < limit:
             served_tokens, tenant, sequence, ready = turns[0]
             chosen.append(sequence)
@@ -148,7 +191,7 @@ class FairQueue:
         own, itself included, since turns are fair.
         """
         lane = self._lanes.get(tenant)
-        earlier: list[Sequence] = []
+        earlier: list[QueuedT] = []
         if lane is not None:
             earlier = lane.waiting[: bisect_right(lane.waiting, due, key=_by_due)]
         own_tokens = sum(sequence.num_tokens for sequence in earlier)
@@ -175,5 +218,5 @@ class FairQueue:
             if lane.waiting != sorted(lane.waiting, key=_by_due):
                 raise InvariantViolation(f"tenant {tenant!r} is out of order")
             for sequence in lane.waiting:
-                if sequence.account is not lane.account or sequence.slot is not None:
-                    raise InvariantViolation(f"request {sequence.request.id} should not wait")
+                if sequence.account is not lane.account or not sequence.may_wait:
+                    raise InvariantViolation(f"request {sequence.id} should not wait")

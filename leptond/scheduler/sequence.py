@@ -102,6 +102,21 @@ class Sequence:
         self._phase_start = arrival
 
     @property
+    def id(self) -> str:
+        """The request's own."""
+        return self.request.id
+
+    @property
+    def tenant(self) -> str:
+        """Whose it is."""
+        return self.request.tenant
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether it may be found in the queue: it holds no slot."""
+        return self.slot is None
+
+    @property
     def num_tokens(self) -> int:
         """Known tokens."""
         return len(self.token_ids)
