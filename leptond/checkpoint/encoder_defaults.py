@@ -92,12 +92,15 @@ class Seq2SeqDefaults(_InputDefaults):
     """A model with an encoder and a decoder.
 
     Attributes:
+        vocab_size: rows of the embedding. A tokenizer may know pieces that the model lacks: an id
+            of `vocab_size` or more stands for `unknown_token_id`.
         decoder_start_token_id: first input of the decoder, never part of an answer.
         eos_token_id: ends an answer.
         pad_token_id: fills batches.
+        unknown_token_id: what no token can express; None when all can be.
         max_target_tokens: longest answer in tokens.
         suppressed_token_ids: never part of an answer.
-        beam_size: what its author recommends.
+        beam_size, length_penalty: what its author recommends.
         language_style: how it is told its languages.
         languages: token of each language by its code; {} unless `language_style` uses them.
         source_language, target_language: codes of the one pair that it knows, when it names it.
@@ -105,12 +108,15 @@ class Seq2SeqDefaults(_InputDefaults):
 
     kind: ClassVar[str] = "seq2seq"
 
+    vocab_size: int
     decoder_start_token_id: int
     eos_token_id: int
     pad_token_id: int
+    unknown_token_id: int | None
     max_target_tokens: int
     suppressed_token_ids: tuple[int, ...] = ()
     beam_size: int = 1
+    length_penalty: float = 1.0
     language_style: LanguageStyle = LanguageStyle.NONE
     languages: Mapping[str, str] = field(default_factory=dict)
     source_language: str | None = None
@@ -125,6 +131,8 @@ _KINDS: Mapping[str, type[EncoderDefaults | Seq2SeqDefaults]] = {
 # and the type of what it holds.
 _TYPES: Mapping[str, tuple[tuple[type, ...], type | None]] = {
     "int": ((int,), None),
+    "int | None": ((int, NoneType), None),
+    "float": ((float,), None),
     "bool": ((bool,), None),
     "str": ((str,), None),
     "str | None": ((str, NoneType), None),

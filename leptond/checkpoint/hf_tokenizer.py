@@ -24,13 +24,14 @@ class HfTokenizer:
     Args:
         definition: text of the tokenizer.json.
         source: file, for messages.
-        vocab_size: rows of the model's embedding; a token beyond is an error.
+        vocab_size: rows of the model's embedding; a token beyond is an error. None: the
+            tokenizer was made here, and ids beyond have a meaning.
 
     Raises:
         InvalidRequest: it cannot be read, or has more tokens than the model.
     """
 
-    def __init__(self, definition: str, source: str, vocab_size: int) -> None:
+    def __init__(self, definition: str, source: str, vocab_size: int | None) -> None:
         self.definition = definition
         try:
             self.engine = Tokenizer.from_str(definition)
@@ -40,16 +41,18 @@ class HfTokenizer:
         self.engine.no_padding()
         self.engine.no_truncation()
         largest = max(self.engine.get_vocab(with_added_tokens=True).values(), default=-1)
-        if largest >= vocab_size:
+        if vocab_size is not None and largest >= vocab_size:
             raise InvalidRequest(
                 f"{source}: token {largest} is beyond the {vocab_size} rows of the embedding"
             )
 
     @classmethod
-    def read(cls, directory: HfDirectory, vocab_size: int) -> HfTokenizer:
-        """Read tokenizer.json of `directory`."""
-        path = directory.path / "tokenizer.json"
-        definition = directory.text("tokenizer.json")
+    def read(
+        cls, directory: HfDirectory, vocab_size: int, name: str = "tokenizer.json"
+    ) -> HfTokenizer:
+        """Read the file `name` of `directory`."""
+        path = directory.path / name
+        definition = directory.text(name)
         if definition is None:
             raise InvalidRequest(
                 f"{path} is missing: save the model's fast tokenizer beside it "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from leptond.checkpoint.checkpoint import Checkpoint
@@ -9,12 +10,19 @@ from leptond.checkpoint.gguf_file import GgufFile
 from leptond.checkpoint.gguf_llama import GgufLlamaCheckpoint
 from leptond.checkpoint.hf_directory import HfDirectory
 from leptond.checkpoint.hf_encoder import ENCODER_FAMILIES, HfEncoderCheckpoint
+from leptond.checkpoint.hf_marian import TRANSLATOR_FAMILIES, HfTranslatorCheckpoint
+from leptond.checkpoint.hf_t5 import HfT5Checkpoint
 from leptond.checkpoint.sentence_transformers import read_sentence_transformer
 from leptond.errors import InvalidRequest, UnsupportedCapability
 
 __all__ = ["open_checkpoint"]
 
 _GGUF_READERS = {"llama": GgufLlamaCheckpoint}
+_HF_READERS: Mapping[str, Callable[[HfDirectory], Checkpoint]] = {
+    "mt5": HfT5Checkpoint,
+    "t5": HfT5Checkpoint,
+    **dict.fromkeys(TRANSLATOR_FAMILIES, HfTranslatorCheckpoint),
+}
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
@@ -48,7 +56,13 @@ def _open_gguf(path: Path) -> Checkpoint:
 def _open_directory(path: Path) -> Checkpoint:
     modules = read_sentence_transformer(path)
     directory = HfDirectory(path if modules is None else modules.transformer)
-    if directory.model_type in ENCODER_FAMILIES:
+    family = directory.model_type
+    if family in ENCODER_FAMILIES:
         return HfEncoderCheckpoint(directory, modules)
-    known = ", ".join(sorted(ENCODER_FAMILIES))
-    raise directory.config.refuse("model_type", f"not supported (known: {known})")
+    reader = _HF_READERS.get(family) if modules is None else None
+    if reader is None:
+        known = ", ".join(
+            sorted(ENCODER_FAMILIES if modules else [*ENCODER_FAMILIES, *_HF_READERS])
+        )
+        raise directory.config.refuse("model_type", f"not supported (known: {known})")
+    return reader(directory)
