@@ -10,6 +10,7 @@ from leptond.checkpoint.bpe_tokenizer import byte_level_bpe
 from leptond.checkpoint.gguf_metadata import GgufMetadata
 from leptond.checkpoint.pre_tokenizers import PRE_TOKENIZERS
 from leptond.checkpoint.sentencepiece_tokenizer import sentencepiece_bpe
+from leptond.checkpoint.stop_tokens import STOP_TOKENS
 from leptond.checkpoint.text_assets import GenerationDefaults, TextAssets
 from leptond.checkpoint.vocabulary import TokenKind, Vocabulary
 from leptond.errors import InvalidRequest
@@ -28,20 +29,6 @@ _STOP_KEYS = (
     "tokenizer.ggml.eos_token_id",
     "tokenizer.ggml.eot_token_id",
     "tokenizer.ggml.eom_token_id",
-)
-# Control tokens that end a turn or a text in every model that has them. Many files name one
-# such token as EOS while the chat template ends its turns with another.
-_STOP_TOKENS = frozenset(
-    {
-        "</s>",
-        "<end_of_turn>",
-        "<|end_of_text|>",
-        "<|endoftext|>",
-        "<|end|>",
-        "<|eom_id|>",
-        "<|eot_id|>",
-        "<|im_end|>",
-    }
 )
 
 
@@ -126,7 +113,7 @@ def _read_generation(
     stops |= {
         number
         for number, token in enumerate(vocabulary.tokens)
-        if token in _STOP_TOKENS and vocabulary.kinds[number] is TokenKind.CONTROL
+        if token in STOP_TOKENS and vocabulary.kinds[number] is TokenKind.CONTROL
     }
     return GenerationDefaults(
         max_positions=max_positions,

@@ -14,7 +14,12 @@ from dataclasses import replace
 from leptond.checkpoint.architecture import Seq2SeqArchitecture
 from leptond.checkpoint.encoder_defaults import LanguageStyle, Seq2SeqDefaults
 from leptond.checkpoint.hf_directory import HfDirectory
-from leptond.checkpoint.hf_tokenizer import HfTokenizer, max_input_tokens, truncation_side
+from leptond.checkpoint.hf_tokenizer import (
+    HfTokenizer,
+    max_input_tokens,
+    special_token,
+    truncation_side,
+)
 from leptond.checkpoint.json_facts import JsonFacts, read_json
 from leptond.checkpoint.sentencepiece_file import SentencePieceFile
 from leptond.checkpoint.text_assets import GenerationDefaults, TextAssets
@@ -129,20 +134,19 @@ def _marian_tokenizer(
     path = directory.path / "vocab.json"
     ids = _marian_ids(directory, architecture.vocab_size)
     config = directory.facts("tokenizer_config.json")
-    unknown = _token_text(config, "unk_token", "<unk>")
-    names = {unknown, *(_token_text(config, key, "") for key in ("eos_token", "pad_token"))}
-    control = {token for token in ids if token in names or _MARIAN_LANGUAGE.fullmatch(token)}
-    control |= {
+    unknown = special_token(config, "unk_token") or "<unk>"
+    special_ids = (architecture.eos_token_id, architecture.pad_token_id)
+    control = [
         token
         for token, token_id in ids.items()
-        if token_id in (architecture.eos_token_id, architecture.pad_token_id)
-    }
+        if token == unknown or token_id in special_ids or _MARIAN_LANGUAGE.fullmatch(token)
+    ]
     if unknown not in ids:
         raise InvalidRequest(f"{path}: the unknown token '{unknown}' is missing")
     definition = unigram_of_shared_vocabulary(
         SentencePieceFile.read(directory.path / name),
         ids,
-        sorted(control),
+        control,
         ids[unknown],
         architecture.eos_token_id,
     )
@@ -160,14 +164,6 @@ def _marian_ids(directory: HfDirectory, vocab_size: int) -> Mapping[str, int]:
     if len(ids) > vocab_size:
         raise InvalidRequest(f"{path}: {len(ids)} tokens, the embedding has {vocab_size} rows")
     return ids
-
-
-def _token_text(config: JsonFacts, key: str, default: str) -> str:
-    """Return a special token's text; files write it as a string or as an object."""
-    value = config.values.get(key)
-    if isinstance(value, dict):
-        return config.object(key).text("content")
-    return config.text(key, default)
 
 
 def _languages(tokenizer: HfTokenizer, pattern: re.Pattern[str]) -> dict[str, str]:

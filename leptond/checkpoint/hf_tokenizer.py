@@ -8,7 +8,7 @@ from leptond.checkpoint.hf_directory import HfDirectory
 from leptond.checkpoint.json_facts import JsonFacts
 from leptond.errors import InvalidRequest
 
-__all__ = ["HfTokenizer", "max_input_tokens", "truncation_side"]
+__all__ = ["HfTokenizer", "max_input_tokens", "special_token", "truncation_side"]
 
 # transformers writes 1e30 for "no limit".
 _NO_LIMIT = 1_000_000
@@ -88,3 +88,10 @@ def truncation_side(config: JsonFacts) -> str:
     if side not in ("left", "right"):
         raise config.invalid("truncation_side", "left or right is needed")
     return side
+
+
+def special_token(config: JsonFacts, key: str) -> str | None:
+    """Return the text of a special token, which files write as a string or as an object."""
+    if isinstance(config.values.get(key), dict):
+        return config.object(key).text("content")
+    return config.text(key, "") or None

@@ -10,6 +10,7 @@ from leptond.checkpoint.gguf_file import GgufFile
 from leptond.checkpoint.gguf_llama import GgufLlamaCheckpoint
 from leptond.checkpoint.hf_directory import HfDirectory
 from leptond.checkpoint.hf_encoder import ENCODER_FAMILIES, HfEncoderCheckpoint
+from leptond.checkpoint.hf_llama import DECODER_FAMILIES, HfDecoderCheckpoint
 from leptond.checkpoint.hf_marian import TRANSLATOR_FAMILIES, HfTranslatorCheckpoint
 from leptond.checkpoint.hf_t5 import HfT5Checkpoint
 from leptond.checkpoint.sentence_transformers import read_sentence_transformer
@@ -21,6 +22,7 @@ _GGUF_READERS = {"llama": GgufLlamaCheckpoint}
 _HF_READERS: Mapping[str, Callable[[HfDirectory], Checkpoint]] = {
     "mt5": HfT5Checkpoint,
     "t5": HfT5Checkpoint,
+    **dict.fromkeys(DECODER_FAMILIES, HfDecoderCheckpoint),
     **dict.fromkeys(TRANSLATOR_FAMILIES, HfTranslatorCheckpoint),
 }
 

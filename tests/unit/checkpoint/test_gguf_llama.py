@@ -217,11 +217,6 @@ def test_one_part_of_a_split_model_is_refused(open_tiny):
         open_tiny(metadata={"split.count": 3})
 
 
-def test_a_directory_is_refused(tmp_path):
-    with pytest.raises(UnsupportedCapability, match="a directory"):
-        open_checkpoint(tmp_path)
-
-
 def test_every_fault_is_one_line(open_tiny):
     with pytest.raises(LeptondError) as caught:
         open_tiny(kinds={"ffn_up.weight": Kind.F32}, metadata={"llama.block_count": 3})
