@@ -20,6 +20,7 @@ from grpc.aio import Server
 from grpc_channelz.v1 import channelz
 
 from leptond.errors import InvalidRequest
+from leptond.server.binding import check_bindable
 
 __all__ = ["GrpcServer", "TransportOptions"]
 
@@ -155,9 +156,11 @@ class GrpcServer:
             self._sockets.append(socket)
             target = f"{_UNIX}{socket.private}"
         try:
+            check_bindable(target)
             port = self._server.add_insecure_port(target)
-        except RuntimeError as error:
-            raise InvalidRequest(f"cannot listen on {address}: {error}") from error
+        except (OSError, RuntimeError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise InvalidRequest(f"cannot listen on {address}: {reason}") from error
         if address.startswith(_UNIX):
             return address
         host = address.rpartition(":")[0]

@@ -53,7 +53,7 @@ def test_each_address_is_printed_on_its_own_line_and_answers(launch, connect, tm
 
 
 def test_it_is_ready_once_preloaded_models_are(launch, connect):
-    daemon = launch(*TCP, "--fake-model", "slow:load_s=1", "--preload", "slow")
+    daemon = launch(*TCP, "--fake-model", "slow:load_s=2", "--preload", "slow")
     daemon.wait_for("STATUS=loading slow")
     states = watch(connect(daemon.address))
     assert next(states).status == NOT_SERVING
@@ -118,7 +118,7 @@ def test_a_second_ctrl_c_does_not_wait_for_streams(launch, connect):
 
 
 def test_a_signal_while_it_starts_is_obeyed(launch):
-    daemon = launch(*TCP, "--fake-model", "slow:load_s=2", "--preload", "slow")
+    daemon = launch(*TCP, "--fake-model", "slow:load_s=1", "--preload", "slow")
     daemon.wait_for("STATUS=loading slow")
     assert daemon.stop() == 0
     assert "READY=1" not in daemon.told
@@ -147,13 +147,16 @@ def test_two_daemons_do_not_share_an_address(launch, connect, tmp_path, kind):
     assert first.stop() == 0
 
 
-def test_a_port_that_a_stranger_holds_is_named(launch):
+def test_an_address_that_cannot_be_bound_is_named_with_the_reason(launch):
     with socket.create_server(("127.0.0.1", 0)) as stranger:
-        address = f"127.0.0.1:{stranger.getsockname()[1]}"
-        daemon = launch("--listen", address, *TOY)
-        assert daemon.wait() == 1
-    assert f"leptond: cannot listen on {address}" in daemon.errors
-    assert "Traceback" not in daemon.errors
+        taken = f"127.0.0.1:{stranger.getsockname()[1]}"
+        for address, reason in (
+            (taken, "Address already in use"),
+            ("unix:/proc/leptond.sock", "No such file or directory"),
+        ):
+            daemon = launch("--listen", address, *TOY, "--log-level", "error")
+            assert daemon.wait() == 1
+            assert daemon.errors == f"leptond: cannot listen on {address}: {reason}\n"
 
 
 def test_what_a_killed_daemon_left_behind_is_no_obstacle(launch, connect, tmp_path):
