@@ -35,11 +35,11 @@ def test_a_dead_collector_slows_nobody(launch, connect, protocol):
     for number in range(5):
         messages = list(stub.GenerateStream(prompt(f"Call {number}", max_tokens=40)))
         assert len(ids_of(messages)) == 40
-        timing = messages[-1].info.timing
-        assert timing.decode_ms == pytest.approx(1e3 * 39 / TOKENS_PER_S, rel=0.5)
+        # An exporter gives up on a collector after ten seconds; the model needs 0.2.
+        assert messages[-1].info.timing.total_ms < 3_000
     stopped_at = time.monotonic()
     assert daemon.stop() == 0
-    assert time.monotonic() - stopped_at < 8
+    assert time.monotonic() - stopped_at < 9
     assert "spans lost" in daemon.errors
 
 
