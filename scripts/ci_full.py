@@ -43,7 +43,7 @@ class Row:
     purpose: str
     extras: str
     tests: tuple[str, ...]
-    needed: str = "onnxruntime,import"
+    needed: str = "ctranslate2,import,onnxruntime"
     constraints: tuple[str, ...] = ()
     resolution: str = "highest"
     newest_python: bool = False
@@ -71,7 +71,16 @@ ROWS = (
         "that engine alone",
         "onnxruntime,import",
         SPINE,
+        needed="import,onnxruntime",
         absent_modules=("ctranslate2",),
+    ),
+    Row(
+        "ctranslate2-only",
+        "that engine alone",
+        "ctranslate2,import",
+        SPINE,
+        needed="ctranslate2,import",
+        absent_modules=("onnxruntime",),
     ),
     Row(
         "no-engine",
@@ -86,6 +95,7 @@ ROWS = (
         "onnxruntime-gpu in place of onnxruntime, on the CPU",
         "cuda,import",
         SPINE,
+        needed="import,onnxruntime",
     ),
     Row("wheel", "the built wheel in a clean environment", "all", SPINE, from_wheel=True),
     Row(
