@@ -74,6 +74,9 @@ def test_nothing_is_left_of_them_and_their_neighbour_never_notices(daemon, conne
     eventually(lambda: load_of(channel).num_running == 0)
     load = load_of(channel)
     assert (load.num_slots_used, load.kv_used_tokens, load.queued_tokens) == (0, 0, 0)
+    # A model is unloaded once nobody holds a lease of it any more.
+    unload = management_pb2.UnloadModelRequest(model="toy")
+    assert management(channel).UnloadModel(unload, timeout=10).models == ["toy:fake"]
     assert daemon.stop() == 0
     statuses = [entry["status"] for entry in daemon.log("leptond.request")]
     assert statuses.count("CANCELLED") == NUM_STREAMS + WAVE
