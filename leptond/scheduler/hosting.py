@@ -119,6 +119,7 @@ class WorkerHost(ABC, Generic[WorkerT]):
         """
         self._is_stopping = True
         self._front_door.close(self._refuse_shutdown)
+        self._hurry()
         thread = self._thread
         if thread is None:
             return True
@@ -134,6 +135,9 @@ class WorkerHost(ABC, Generic[WorkerT]):
     @abstractmethod
     def _open(self) -> tuple[StepSession | BatchSession, WorkerT]:
         """Open the session, and make the worker that is to use it. On the worker thread."""
+
+    def _hurry(self) -> None:
+        """Shorten what the worker does at this moment, where the engine can: it is to stop."""
 
     def _main(self, opened: concurrent.futures.Future[None]) -> None:
         try:

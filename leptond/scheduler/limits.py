@@ -14,17 +14,17 @@ from leptond.scheduler.options import SchedulerOptions
 from leptond.scheduler.policy import StepLimits
 from leptond.types import GenerationRequest
 
-__all__ = ["ModelLimits"]
+__all__ = ["ModelLimits", "RequestLimits"]
 
 
 @dataclass(frozen=True, slots=True)
-class ModelLimits:
+class RequestLimits:
     """Bounds without a 0 that means something else.
 
     Attributes:
         name: the model's, for messages.
         max_context_tokens: prompt and answer of one request together.
-        max_running: sequences that hold a slot at once.
+        max_running: sequences that run at once.
         has_tokenizer: whether tokens can be made into text.
     """
 
@@ -33,6 +33,52 @@ class ModelLimits:
     max_context_tokens: int
     max_running: int
     has_tokenizer: bool
+
+    def check(self, request: GenerationRequest) -> None:
+        """Refuse what can never be served.
+
+        Raises:
+            RequestTooLarge: no room for one token after the prompt.
+            InvalidRequest: an empty prompt, a token the model does not have, max_tokens < 1.
+            UnsupportedCapability: stop strings or logprobs without a tokenizer.
+        """
+        num_prompt_tokens = len(request.prompt_ids)
+        if num_prompt_tokens == 0:
+            raise InvalidRequest("the prompt has no tokens", field="prompt")
+        if num_prompt_tokens >= self.max_context_tokens:
+            raise RequestTooLarge(
+                f"the prompt has {num_prompt_tokens} tokens; model {self.name} takes at most "
+                f"{self.max_context_tokens - 1}, so that one is left for the answer",
+                field="prompt",
+            )
+        if min(request.prompt_ids) < 0 or max(request.prompt_ids) >= self.vocab_size:
+            raise InvalidRequest(
+                f"the prompt has a token id outside 0 to {self.vocab_size - 1}", field="prompt"
+            )
+        if request.stop.max_tokens < 1:
+            raise InvalidRequest("max_tokens must be at least 1", field="max_tokens")
+        if not self.has_tokenizer:
+            self._require_no_text(request)
+
+    def _require_no_text(self, request: GenerationRequest) -> None:
+        for field, is_used in (
+            ("stop_strings", bool(request.stop.stop_strings)),
+            ("logprobs", request.num_top_logprobs is not None),
+        ):
+            if is_used:
+                raise UnsupportedCapability(
+                    f"model {self.name} has no tokenizer, which {field} needs", field=field
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLimits(RequestLimits):
+    """Bounds of a model with an open decode loop.
+
+    Attributes:
+        step: of one step.
+    """
+
     step: StepLimits
 
     @classmethod
@@ -74,39 +120,3 @@ class ModelLimits:
                 max_kv_tokens=max_kv_tokens,
             ),
         )
-
-    def check(self, request: GenerationRequest) -> None:
-        """Refuse what can never be served.
-
-        Raises:
-            RequestTooLarge: no room for one token after the prompt.
-            InvalidRequest: an empty prompt, a token the model does not have, max_tokens < 1.
-            UnsupportedCapability: stop strings or logprobs without a tokenizer.
-        """
-        num_prompt_tokens = len(request.prompt_ids)
-        if num_prompt_tokens == 0:
-            raise InvalidRequest("the prompt has no tokens", field="prompt")
-        if num_prompt_tokens >= self.max_context_tokens:
-            raise RequestTooLarge(
-                f"the prompt has {num_prompt_tokens} tokens; model {self.name} takes at most "
-                f"{self.max_context_tokens - 1}, so that one is left for the answer",
-                field="prompt",
-            )
-        if min(request.prompt_ids) < 0 or max(request.prompt_ids) >= self.vocab_size:
-            raise InvalidRequest(
-                f"the prompt has a token id outside 0 to {self.vocab_size - 1}", field="prompt"
-            )
-        if request.stop.max_tokens < 1:
-            raise InvalidRequest("max_tokens must be at least 1", field="max_tokens")
-        if not self.has_tokenizer:
-            self._require_no_text(request)
-
-    def _require_no_text(self, request: GenerationRequest) -> None:
-        for field, is_used in (
-            ("stop_strings", bool(request.stop.stop_strings)),
-            ("logprobs", request.num_top_logprobs is not None),
-        ):
-            if is_used:
-                raise UnsupportedCapability(
-                    f"model {self.name} has no tokenizer, which {field} needs", field=field
-                )

@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields, replace
 
 __all__ = ["SchedulerOptions"]
 
+_AT_LEAST_ONE = frozenset({"step_token_budget", "prefill_chunk_tokens", "batch_token_budget"})
+
 
 @dataclass(frozen=True, slots=True)
 class SchedulerOptions:
@@ -21,6 +23,9 @@ class SchedulerOptions:
         ride_along_tokens: rows share an engine run when their lengths differ by less than this;
             0 takes what the model declares.
         max_kv_tokens: most tokens in all slots together; 0 is what the session has room for.
+        batch_token_budget: most tokens of one run of a model that answers in whole calls, padding
+            included; a longer input runs alone. More is faster until the run leaves the caches;
+            less lets urgent inputs in sooner.
         patience_s: a request without a deadline is ordered as if it had to start in so many
             seconds, one with a later deadline too.
         priority_step_s: seconds of waiting that one level of priority is worth.
@@ -35,6 +40,7 @@ class SchedulerOptions:
     prefill_chunk_tokens: int = 256
     ride_along_tokens: int = 0
     max_kv_tokens: int = 0
+    batch_token_budget: int = 4096
     patience_s: float = 60.0
     priority_step_s: float = 10.0
     max_priority: int = 10
@@ -46,7 +52,7 @@ class SchedulerOptions:
             ValueError: names the field and its range.
         """
         for field in fields(self):
-            least = 1 if field.name in {"step_token_budget", "prefill_chunk_tokens"} else 0
+            least = 1 if field.name in _AT_LEAST_ONE else 0
             value = getattr(self, field.name)
             if value < least:
                 raise ValueError(f"{field.name} is {value!r}; it must be at least {least}")

@@ -21,7 +21,7 @@ class QueueMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.clock = SimulatedClock(0.0)
-        self.queue = FairQueue()
+        self.queue = FairQueue[Sequence]()
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
 

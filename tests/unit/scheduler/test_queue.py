@@ -32,14 +32,14 @@ def sequence(
     return Sequence(request, sink, arrival=at, due=due, priority=level, max_tokens=9)
 
 
-def queue_of(*sequences: Sequence) -> FairQueue:
-    queue = FairQueue()
+def queue_of(*sequences: Sequence) -> FairQueue[Sequence]:
+    queue = FairQueue[Sequence]()
     for one in sequences:
         queue.enter(one)
     return queue
 
 
-def order(queue: FairQueue, limit: int = 100) -> list[str]:
+def order(queue: FairQueue[Sequence], limit: int = 100) -> list[str]:
     return [one.request.id for one in queue.candidates(limit)]
 
 
@@ -88,7 +88,7 @@ def test_tenants_take_turns_by_the_tokens_they_take():
 
 
 def test_a_tenant_that_comes_back_starts_level_with_the_active():
-    queue = FairQueue()
+    queue = FairQueue[Sequence]()
     long = sequence("long", tenant="a")
     queue.enter(long)
     queue.remove(long)
@@ -99,7 +99,7 @@ def test_a_tenant_that_comes_back_starts_level_with_the_active():
 
 
 def test_a_level_is_kept_while_nobody_is_there():
-    queue = FairQueue()
+    queue = FairQueue[Sequence]()
     for expected in (0, 100):
         one = sequence("x", tenant="a")
         queue.enter(one)
@@ -145,7 +145,7 @@ def test_what_waits_can_be_counted():
     assert {one.request.id for one in queue} == {"a", "b"}
 
 
-def damaged(damage: str) -> FairQueue:
+def damaged(damage: str) -> FairQueue[Sequence]:
     first, second = sequence("a", at=1.0), sequence("b", at=2.0)
     queue = queue_of(first, second)
     account, waiting = first.account, queue._lanes[""].waiting
