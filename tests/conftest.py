@@ -20,14 +20,17 @@ from tests.fixtures.chat_store import ChatStore
 from tests.leaks import Belongings, open_process_wide_descriptors
 
 TESTS = Path(__file__).parent
-PROBES = {"import": "gguf", "onnxruntime": "onnxruntime"}
+PROBES = {"ctranslate2": "ctranslate2", "import": "gguf", "onnxruntime": "onnxruntime"}
 NEEDS = {
+    "contract/leptond_ctranslate2": {"ctranslate2", "import"},
     "contract/leptond_onnxruntime": {"import", "onnxruntime"},
     "e2e/leptond_onnxruntime": {"import", "onnxruntime"},
     "integration/engine": {"import", "onnxruntime"},
     "integration/importing": {"import", "onnxruntime"},
+    "integration/leptond_ctranslate2": {"ctranslate2", "import"},
     "integration/text": {"import"},
     "unit/checkpoint": {"import"},
+    "unit/leptond_ctranslate2": {"ctranslate2", "import"},
     "unit/leptond_onnxruntime": {"import", "onnxruntime"},
 }
 

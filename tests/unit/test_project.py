@@ -32,6 +32,7 @@ OWN = {package.name for package in PACKAGES} | {"benchmarks", "scripts", "tests"
 ALLOWED_EXTRAS = {
     "leptond_client": set[str](),
     "leptond": {"server", "import"},
+    "leptond_ctranslate2": {"server", "import", "ctranslate2"},
     "leptond_onnxruntime": {"server", "import", "onnxruntime"},
 }
 

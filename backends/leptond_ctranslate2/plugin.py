@@ -1,0 +1,99 @@
+"""The entry point of the plug-in: what the daemon finds under `leptond.backends`.
+
+CTranslate2 is imported when something is loaded, written or described, so that the daemon starts,
+and estimates, without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from leptond.backend import (
+    API_VERSION,
+    MemoryEstimate,
+    Model,
+    ModelSource,
+    Progress,
+    SessionOptions,
+)
+
+if TYPE_CHECKING:
+    from leptond.checkpoint import Checkpoint
+
+__all__ = ["CTranslate2Backend", "CTranslate2Importer", "backend"]
+
+
+class CTranslate2Importer:
+    """Writes checkpoints in the engine's own format."""
+
+    precisions = (
+        "float32",
+        "int8",
+        "int8_float32",
+        "int8_bfloat16",
+        "int8_float16",
+        "bfloat16",
+        "float16",
+    )
+
+    def write(
+        self, checkpoint: Checkpoint, directory: Path, precision: str, progress: Progress
+    ) -> Mapping[str, object]:
+        """Write one variant into the empty `directory`.
+
+        Returns:
+            Where it was written and how its weights were rounded, and `advice` when it should
+            not be a default.
+
+        Raises:
+            UnsupportedCapability: the architecture has a fact that the engine cannot express.
+        """
+        from leptond_ctranslate2.facts import facts_of
+        from leptond_ctranslate2.importer import write_model
+        from leptond_ctranslate2.precision import Precision
+
+        return facts_of(write_model(checkpoint, directory, Precision(precision), progress))
+
+
+class CTranslate2Backend:
+    """CTranslate2 on the CPU, and on CUDA where its build and the machine have it."""
+
+    name = "ctranslate2"
+    api_version = API_VERSION
+    importer = CTranslate2Importer()
+
+    def describe(self) -> Mapping[str, str]:
+        """Version, devices with their precisions, and what decides the speed of this machine."""
+        import ctranslate2
+
+        from leptond_ctranslate2.device import list_devices
+        from leptond_ctranslate2.processor import (
+            cpu_model,
+            instruction_sets,
+            num_available_cores,
+        )
+
+        return {
+            "version": str(ctranslate2.__version__),
+            **{device.name: ", ".join(device.precisions) for device in list_devices()},
+            "processor": cpu_model() or "unknown",
+            "instruction_sets": ", ".join(instruction_sets()) or "unknown",
+            "cores": str(num_available_cores()),
+        }
+
+    def estimate_bytes(self, source: ModelSource, options: SessionOptions) -> MemoryEstimate:
+        """What loading would take. Raises `ModelFailed` when the files are not a model's."""
+        from leptond_ctranslate2.memory import estimate_model
+
+        return estimate_model(source, options)
+
+    def load(self, source: ModelSource, progress: Progress) -> Model:
+        """Load weights; blocks; see `CTranslate2Model.load` for what it raises."""
+        from leptond_ctranslate2.model import CTranslate2Model
+
+        return CTranslate2Model.load(source, progress)
+
+
+backend = CTranslate2Backend()

@@ -1,0 +1,251 @@
+"""Options of a row, as values; refused by name when they are wrong or not honoured.
+
+Rows of one run share their options; only `max_tokens` may differ between rows that are answered
+token by token, as each of them ends by itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from leptond.backend import BatchRow
+from leptond.errors import InvalidRequest, RequestTooLarge, UnsupportedCapability
+from leptond.types import SamplingParams
+
+__all__ = [
+    "DecodeOptions",
+    "check_ids",
+    "check_known_options",
+    "check_outputs",
+    "check_task",
+    "read_ids",
+    "shared_options",
+]
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeOptions:
+    """How answers are decoded.
+
+    Attributes:
+        beam_size: 1 decodes token by token.
+        num_hypotheses: answers per row.
+        length_penalty: exponent of the length by which a beam's score is divided.
+        max_tokens: most tokens of an answer; None is as many as fit.
+        min_tokens: the answer does not end before so many.
+        stop_token_ids: end an answer; None means the model's own.
+        sampling: None is greedy, or plain beam search.
+    """
+
+    beam_size: int = 1
+    num_hypotheses: int = 1
+    length_penalty: float = 1.0
+    max_tokens: int | None = None
+    min_tokens: int = 0
+    stop_token_ids: tuple[int, ...] | None = None
+    sampling: SamplingParams | None = None
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether tokens leave as they are made: the engine has no callback for beams."""
+        return self.beam_size == self.num_hypotheses == 1
+
+    @classmethod
+    def from_row(cls, row: BatchRow) -> DecodeOptions:
+        """Read and check the options of one row, `task` aside.
+
+        Raises:
+            InvalidRequest: an unknown option, or a value out of range.
+        """
+        values = {name: value for name, value in row.options.items() if name != "task"}
+        check_known_options(row, *(field.name for field in fields(cls)))
+        stop = values.get("stop_token_ids")
+        if stop is not None:
+            values["stop_token_ids"] = tuple(stop)
+        options = cls(**values)
+        options._check()
+        return options
+
+    def _check(self) -> None:
+        lowest = {"beam_size": 1, "num_hypotheses": 1, "max_tokens": 0, "min_tokens": 0}
+        for name, least in lowest.items():
+            value = getattr(self, name)
+            if value is None and name == "max_tokens":
+                continue
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise InvalidRequest(
+                    f"{name} is {value!r}, not a whole number from {least}",
+                    field=f"options.{name}",
+                )
+        if self.num_hypotheses > self.beam_size and not self._is_random:
+            raise InvalidRequest(
+                f"{self.num_hypotheses} hypotheses of {self.beam_size} beams",
+                field="options.num_hypotheses",
+            )
+        if self.beam_size > 1 and self._is_random:
+            raise InvalidRequest("beams are not sampled", field="options.sampling")
+        if self.sampling is not None:
+            _check_ranges(self.sampling)
+
+    @property
+    def _is_random(self) -> bool:
+        return self.sampling is not None and not self.sampling.is_greedy
+
+    def check_sampling(self, honoured: Collection[str]) -> None:
+        """Refuse a sampling parameter that would be ignored.
+
+        Raises:
+            UnsupportedCapability: naming it.
+        """
+        if self.sampling is None:
+            return
+        # These choose among several tokens, and greedy decoding has one.
+        unused = {"min_p", "seed", "top_k", "top_p"} if self.sampling.is_greedy else set()
+        for field in fields(SamplingParams):
+            value = getattr(self.sampling, field.name)
+            default = {} if field.name == "logit_bias" else field.default
+            if field.name not in honoured and field.name not in unused and value != default:
+                raise UnsupportedCapability(
+                    f"CTranslate2 does not honour {field.name} here; it honours "
+                    f"{', '.join(sorted(honoured))}",
+                    field=f"sampling.{field.name}",
+                )
+
+    def engine_arguments(self, vocab_size: int) -> dict[str, Any]:
+        """Return beams and sampling as the engine's arguments.
+
+        It keeps the k best, divides by the temperature, then keeps the mass. That is the order of
+        `SamplingParams`, since a temperature does not change which are best.
+        """
+        return {
+            "beam_size": self.beam_size,
+            "num_hypotheses": self.num_hypotheses,
+            "length_penalty": self.length_penalty,
+            "return_scores": True,
+            **self._sampling_arguments(vocab_size),
+        }
+
+    def _sampling_arguments(self, vocab_size: int) -> dict[str, Any]:
+        sampling = self.sampling
+        if sampling is None or sampling.is_greedy:
+            penalty = 1.0 if sampling is None else sampling.repetition_penalty
+            return {"sampling_topk": 1, "repetition_penalty": penalty}
+        return {
+            "sampling_topk": min(sampling.top_k, vocab_size),
+            "sampling_topp": sampling.top_p,
+            "sampling_temperature": sampling.temperature,
+            "repetition_penalty": sampling.repetition_penalty,
+        }
+
+    @property
+    def has_plain_scores(self) -> bool:
+        """Whether the engine's scores are the model's own log-probabilities.
+
+        They are taken after penalties and after stop tokens are held back.
+        """
+        penalty = 1.0 if self.sampling is None else self.sampling.repetition_penalty
+        return penalty == 1 and self.min_tokens == 0
+
+
+def _check_ranges(sampling: SamplingParams) -> None:
+    for name, is_right in (
+        ("temperature", 0 <= sampling.temperature < math.inf),
+        ("top_k", sampling.top_k >= 0),
+        ("top_p", 0 < sampling.top_p <= 1),
+        ("repetition_penalty", 0 < sampling.repetition_penalty < math.inf),
+    ):
+        if not is_right:
+            raise InvalidRequest(f"{name} is {getattr(sampling, name)!r}", field=f"sampling.{name}")
+
+
+def check_task(task: object, tasks: Collection[str]) -> str:
+    """Return the task, or refuse it by name."""
+    if task not in tasks:
+        raise UnsupportedCapability(
+            f"this model does not {task}; it does {', '.join(sorted(tasks))}", field="options.task"
+        )
+    return str(task)
+
+
+def check_known_options(row: BatchRow, *names: str) -> None:
+    """Refuse options other than `task` and `names`.
+
+    Raises:
+        InvalidRequest: naming the first.
+    """
+    if unknown := sorted(set(row.options) - {"task", *names}):
+        known = f"; known are {', '.join(sorted(names))}" if names else ""
+        raise InvalidRequest(f"unknown option {unknown[0]!r}{known}", field=f"options.{unknown[0]}")
+
+
+def shared_options(rows: Sequence[BatchRow], apart: Collection[str] = ()) -> None:
+    """Refuse rows whose options differ in more than `apart`.
+
+    Raises:
+        InvalidRequest: naming the option.
+    """
+    first = rows[0].options
+    for row in rows[1:]:
+        for name in first.keys() | row.options.keys():
+            if name not in apart and first.get(name) != row.options.get(name):
+                raise InvalidRequest(
+                    f"rows of one run share their options, and {name} differs",
+                    field=f"options.{name}",
+                )
+
+
+def check_ids(token_ids: Sequence[int], vocab_size: int, max_tokens: int, field: str) -> None:
+    """Refuse tokens that are not there, none at all, or too many.
+
+    Raises:
+        InvalidRequest: or `RequestTooLarge`.
+    """
+    if not len(token_ids):
+        raise InvalidRequest("a row needs at least one token", field=field)
+    if len(token_ids) > max_tokens:
+        raise RequestTooLarge(f"{len(token_ids)} tokens; at most {max_tokens} fit", field=field)
+    for token in (min(token_ids), max(token_ids)):
+        if not 0 <= token < vocab_size:
+            raise InvalidRequest(
+                f"token {token} is not among the {vocab_size} of the vocabulary", field=field
+            )
+
+
+def read_ids(row: BatchRow, name: str) -> list[int]:
+    """Return the token ids of one of the row's tensors; none when it has no such tensor.
+
+    Raises:
+        InvalidRequest: it is no list of whole numbers.
+    """
+    tensor = row.tensors.get(name)
+    if tensor is None:
+        return []
+    if tensor.ndim != 1 or not np.issubdtype(tensor.dtype, np.integer):
+        raise InvalidRequest(f"{name} must be int64 [n]", field=f"tensors.{name}")
+    ids: list[int] = tensor.tolist()
+    return ids
+
+
+def check_outputs(row: BatchRow, shapes: Shapes) -> None:
+    """Refuse named buffers that do not fit the float32 answers.
+
+    Raises:
+        InvalidRequest: naming the buffer.
+    """
+    for name, buffer in row.outputs.items():
+        field = f"outputs.{name}"
+        if name not in shapes:
+            raise InvalidRequest(f"there is no output {name}", field=field)
+        is_right = buffer.shape == shapes[name] and buffer.dtype == np.float32
+        if not is_right or not buffer.flags.writeable:
+            raise InvalidRequest(
+                f"the buffer of output {name} must be writable float32 {list(shapes[name])}",
+                field=field,
+            )
