@@ -13,6 +13,7 @@ from typing import Any
 
 __all__ = [
     "FinishReason",
+    "GenerationProgress",
     "GenerationRequest",
     "GenerationSummary",
     "ModelDescription",
@@ -206,6 +207,14 @@ class Usage:
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationProgress:
+    """How far a generation is: its consecutive phases, the open one up to now, and its tokens."""
+
+    phases: tuple[Phase, ...]
+    usage: Usage
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,7 +90,7 @@ class _QueueSink:
 async def _serve_aio(steps_per_s: float) -> None:
     bridge = LoopBridge(asyncio.get_running_loop())
     worker = Worker(steps_per_s, bridge.flush)
-    runner = CallRunner(Telemetry())
+    runner = CallRunner(Telemetry(), max_response_bytes=64 << 20)
 
     async def stream(request: generation_pb2.GenerateStreamRequest, call: Call) -> None:
         sink = bridge.open_stream(StreamPacing())

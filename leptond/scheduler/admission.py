@@ -23,7 +23,7 @@ from leptond.scheduler.options import SchedulerOptions
 from leptond.scheduler.queue import FairQueue, Queued, bounded_priority, due_time
 from leptond.scheduler.sequence import Sequence
 from leptond.streaming import ResponseSink
-from leptond.types import GenerationRequest, GenerationSummary, TokenChunk
+from leptond.types import GenerationProgress, GenerationRequest, GenerationSummary, TokenChunk
 
 __all__ = ["Admission", "Admitted", "FrontDoor"]
 
@@ -113,6 +113,13 @@ class FrontDoor(Generic[AdmittedT]):
             sequence.sink.attach(self.ring)
             self._has_news = True
             self._news.notify()
+
+    def require_room(self) -> None:
+        """Raise what `enter` would raise of a request whatever it asks: full, closed."""
+        with self._lock:
+            if self._refusal is not None:
+                raise self._refusal()
+            self._check_bound()
 
     def ring(self) -> None:
         """Have the worker look at everything again: a reader left, or has room."""
@@ -287,18 +294,18 @@ class Admission(FrontDoor[Sequence]):
 
     def submit(
         self, request: GenerationRequest, sink: ResponseSink[TokenChunk, GenerationSummary]
-    ) -> None:
+    ) -> Callable[[], GenerationProgress]:
         """Check and queue a request. See `StepScheduler.submit`."""
         self._limits.check(request)
         arrival, due, priority = self.place(request.deadline, request.priority)
         room = self._limits.max_context_tokens - len(request.prompt_ids)
-        self.enter(
-            Sequence(
-                request,
-                sink,
-                arrival=arrival,
-                due=due,
-                priority=priority,
-                max_tokens=min(request.stop.max_tokens, room),
-            )
+        sequence = Sequence(
+            request,
+            sink,
+            arrival=arrival,
+            due=due,
+            priority=priority,
+            max_tokens=min(request.stop.max_tokens, room),
         )
+        self.enter(sequence)
+        return lambda: sequence.progress(self._clock.monotonic())

@@ -16,7 +16,13 @@ from leptond.scheduler.options import SchedulerOptions
 from leptond.scheduler.worker import StepWorker
 from leptond.streaming import ResponseSink
 from leptond.text import Tokenizer
-from leptond.types import GenerationRequest, GenerationSummary, ModelLoad, TokenChunk
+from leptond.types import (
+    GenerationProgress,
+    GenerationRequest,
+    GenerationSummary,
+    ModelLoad,
+    TokenChunk,
+)
 
 __all__ = ["StepScheduler"]
 
@@ -65,12 +71,21 @@ class StepScheduler(WorkerHost[StepWorker]):
         self._admission = Admission(self._limits, options, clock=clock, pace=self._pace)
         super().__init__(name, self._admission, on_failure)
 
+    def require_room(self) -> None:
+        """Refuse early, before a prompt is made ready that could not be queued.
+
+        Raises:
+            QueueFull, ShuttingDown, BackendCrashed: as `submit` would now.
+        """
+        self._admission.require_room()
+
     def submit(
         self, request: GenerationRequest, sink: ResponseSink[TokenChunk, GenerationSummary]
-    ) -> None:
+    ) -> Callable[[], GenerationProgress]:
         """Queue a request; its answer comes through `sink`. Returns when it is admitted.
 
-        Does not block: the event loop may call it.
+        Does not block: the event loop may call it. What it returns says how far the request is,
+        on any thread, for those that end before their answer does.
 
         Raises:
             QueueFull: too many wait; with `retry_after_s`.
@@ -82,7 +97,7 @@ class StepScheduler(WorkerHost[StepWorker]):
             InvalidRequest: an empty prompt, a token that the model does not have, max_tokens < 1.
             UnsupportedCapability: stop strings or logprobs without a tokenizer.
         """
-        self._admission.submit(request, sink)
+        return self._admission.submit(request, sink)
 
     def load(self) -> ModelLoad:
         """How busy the model is. Cheap; the figures may be of two neighbouring steps."""

@@ -21,6 +21,7 @@ from leptond.scheduler.tenant import TenantAccount
 from leptond.streaming import ResponseSink
 from leptond.types import (
     FinishReason,
+    GenerationProgress,
     GenerationRequest,
     GenerationSummary,
     Phase,
@@ -53,6 +54,7 @@ class Sequence:
     """
 
     __slots__ = (
+        "_is_over",
         "_phase_start",
         "_phases",
         "account",
@@ -98,6 +100,7 @@ class Sequence:
         self.slot_since = arrival
         self.is_paused = False
         self._phases: list[Phase] = []
+        self._is_over = False
         self.phase = PhaseName.QUEUE
         self._phase_start = arrival
 
@@ -142,10 +145,18 @@ class Sequence:
         self.phase = phase
         self._phase_start = now
 
+    def progress(self, now: float) -> GenerationProgress:
+        """How far it is. Thread: any; what it says may mix two neighbouring moments."""
+        phases = tuple(self._phases)
+        if not self._is_over:
+            phases = (*phases, Phase(self.phase, self._phase_start, now))
+        return GenerationProgress(phases, Usage(len(self.request.prompt_ids), self.num_sampled))
+
     def summarize(
         self, reason: FinishReason, now: float, matched_stop: str | int | None = None
     ) -> GenerationSummary:
         """End the last phase at `now` and say how it all went. Call it once."""
         self._phases.append(Phase(self.phase, self._phase_start, now))
+        self._is_over = True
         usage = Usage(len(self.request.prompt_ids), self.num_sampled)
         return GenerationSummary(reason, usage, tuple(self._phases), matched_stop)

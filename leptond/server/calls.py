@@ -1,7 +1,7 @@
 """One RPC from its first byte to its status: identity, deadline, commitment, errors, log line.
 
-Every method of every service, ours and the standard ones, is registered through `rpc_handler`,
-which wraps it so that all calls obey the same rules. On the event loop only.
+Every method of every service, ours and the standard ones but channelz, is registered through
+`CallRunner`, which wraps it so that all calls obey the same rules. On the event loop only.
 
 I1  The retry rule: no initial metadata leaves before `Call.commit`, which a method calls once its
     work was admitted. A refusal therefore carries none, and the caller may repeat it.
@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import reprlib
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Collection
 from typing import Any, NoReturn
 
 import grpc
@@ -27,6 +28,8 @@ from leptond.errors import (
     InvariantViolation,
     LeptondError,
     RequestCancelled,
+    RequestTooLarge,
+    UnsupportedCapability,
 )
 from leptond.server.status import to_wire_error
 from leptond.streaming import ResponseStream
@@ -38,6 +41,8 @@ __all__ = ["Call", "CallRunner", "Undecodable", "decoder"]
 _LOG = logging.getLogger(__name__)
 _REQUEST_ID_KEY = "x-request-id"
 _TRACE_ID_KEY = "x-trace-id"
+_TIMEOUT_SLACK = 0.02
+_TIMEOUT_SLACK_S = 0.01
 _STANDARD = "grpc."  # health watches and reflection are no work that a drain waits for
 
 Behaviour = Callable[[Any, "Call"], Awaitable[Any]]
@@ -134,11 +139,14 @@ class CallRunner:
 
     Args:
         telemetry: makes the span of every call.
+        max_response_bytes: longest message of a unary answer.
     """
 
-    def __init__(self, telemetry: Telemetry) -> None:
+    def __init__(self, telemetry: Telemetry, max_response_bytes: int) -> None:
         self._telemetry = telemetry
+        self._max_response_bytes = max_response_bytes
         self._active: set[Call] = set()
+        self._num_work = 0
         self._is_idle = asyncio.Event()
         self._is_idle.set()
 
@@ -191,9 +199,33 @@ class CallRunner:
             response_serializer=response_type.SerializeToString,
         )
 
+    def fallback(self, described: Collection[str]) -> grpc.GenericRpcHandler:
+        """Answers every method that nothing else does: UNIMPLEMENTED, with its name.
+
+        Args:
+            described: paths of the methods that the protos have; others are not even known.
+        """
+        return _Fallback(self._run_unserved, frozenset(described))
+
+    async def _run_unserved(self, path: str, context: Any, *, is_known: bool) -> None:
+        async def refuse(request: Any, call: Call) -> NoReturn:
+            del request, call
+            what = path if is_known else f"the method {reprlib.repr(path)}"
+            raise UnsupportedCapability(f"{what} is not served by this daemon")
+
+        await self._run(path, refuse, None, context, is_known=is_known)
+
     def _unary(self, path: str, behaviour: Behaviour) -> Callable[[Any, Any], Awaitable[Any]]:
         async def run(request: Any, context: Any) -> Any:
-            return await self._run(path, behaviour, request, context)
+            return await self._run(path, bounded, request, context)
+
+        async def bounded(request: Any, call: Call) -> Any:
+            response = await behaviour(request, call)
+            num_bytes = response.ByteSize()
+            if num_bytes > self._max_response_bytes:
+                msg = f"the answer has {num_bytes} bytes; at most {self._max_response_bytes} leave"
+                raise RequestTooLarge(msg)
+            return response
 
         return run
 
@@ -203,15 +235,22 @@ class CallRunner:
 
         return run
 
-    async def _run(self, path: str, behaviour: Behaviour, request: Any, context: Any) -> Any:
+    async def _run(
+        self, path: str, behaviour: Behaviour, request: Any, context: Any, *, is_known: bool = True
+    ) -> Any:
         call_id = secrets.token_hex(8)
         record = self._telemetry.start_call(
-            path, context.invocation_metadata(), request_id=call_id, peer=context.peer()
+            path,
+            context.invocation_metadata(),
+            request_id=call_id,
+            peer=context.peer(),
+            is_known=is_known,
         )
         bind_request(call_id, record.trace_id)
         call = Call(call_id, context, record, is_work=not path.startswith(_STANDARD))
         self._active.add(call)
-        if call.is_work:
+        self._num_work += call.is_work
+        if self._num_work:
             self._is_idle.clear()
         failure: BaseException | None = None
         try:
@@ -230,7 +269,8 @@ class CallRunner:
             return response
         finally:
             self._active.discard(call)
-            if not any(other.is_work for other in self._active):
+            self._num_work -= call.is_work
+            if not self._num_work:
                 self._is_idle.set()
             self._end(call, failure)
 
@@ -257,15 +297,47 @@ class CallRunner:
         call.record.end(wire.code.name, wire.reason)
 
 
+class _Fallback(grpc.GenericRpcHandler):
+    """A handler for any path."""
+
+    def __init__(self, run: Callable[..., Awaitable[None]], described: frozenset[str]) -> None:
+        self._run = run
+        self._described = described
+
+    def service(self, handler_call_details: Any) -> Any:
+        """See `grpc.GenericRpcHandler`. Of the stream kind, which asks for no message."""
+        path = handler_call_details.method.removeprefix("/")
+
+        async def run(requests: Any, context: Any) -> None:
+            del requests
+            await self._run(path, context, is_known=path in self._described)
+
+        return grpc.stream_stream_rpc_method_handler(run)
+
+
 def _checked(request: Any) -> Any:
+    """The request, or the requests of a stream, none of them undecodable."""
+    if isinstance(request, AsyncIterable):
+        return _checked_stream(request)
     if isinstance(request, Undecodable):
         msg = f"the request is not a valid {request.type_name}: corrupt bytes, or text not in UTF-8"
         raise InvalidRequest(msg)
     return request
 
 
+async def _checked_stream(requests: AsyncIterable[Any]) -> AsyncIterator[Any]:
+    async for request in requests:
+        yield _checked(request)
+
+
 def _why_cancelled(call: Call) -> LeptondError:
-    remaining = call.remaining_s
-    if remaining is not None and remaining <= 0:
-        return DeadlineExpired("the deadline passed")
+    """A deadline and a change of mind look alike: the client resets the stream at either.
+
+    A timeout goes over the wire rounded up, to three digits at worst, so the client's own clock
+    strikes a little before ours.
+    """
+    if call.deadline is not None:
+        slack_s = _TIMEOUT_SLACK_S + _TIMEOUT_SLACK * (call.deadline - call.started)
+        if call.deadline - time.monotonic() <= slack_s:
+            return DeadlineExpired("the deadline passed")
     return RequestCancelled("the caller cancelled")

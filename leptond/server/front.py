@@ -74,7 +74,7 @@ class Front:
         self._options = options
         self._models = models
         self._policy = policy
-        self._runner = CallRunner(telemetry)
+        self._runner = CallRunner(telemetry, options.transport.max_message_bytes)
         self._is_draining = False
         self._watchdog: asyncio.Task[None] | None = None
         generation = GenerationMethods(models, bridge, pool, options.limits)
@@ -88,7 +88,9 @@ class Front:
         )
         self._services = _leptond_services(generation, tokenization, management)
         self.health = HealthService(
-            [service.name for service in self._services], self._model_health, models.names
+            [*(service.name for service in self._services), *STANDARD_SERVICES],
+            self._model_health,
+            models.names,
         )
         self._unwatch = models.watch(lambda name, state: bridge.post(self._on_state, name, state))
         self._servers = [
@@ -172,6 +174,12 @@ class Front:
                 if since is not None and now - since > limit_s:
                     msg = f"a message waited {limit_s:g} s to be read; its call was ended"
                     call.fail(SlowReader(msg))
+
+
+STANDARD_SERVICES = (
+    health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
+    *REFLECTION_SERVICES,
+)
 
 
 def _leptond_services(

@@ -1,7 +1,7 @@
 """Which methods there are, on which addresses, and who answers them.
 
-Built once by the daemon. A service that is described by our protos but not served yet answers
-UNIMPLEMENTED by itself: gRPC does that for every method that has no handler.
+Built once by the daemon. A method that our protos describe and that is not served yet is answered
+by `CallRunner.fallback`, with its name.
 """
 
 from __future__ import annotations
@@ -18,6 +18,14 @@ from google.protobuf.descriptor_pool import DescriptorPool
 
 from leptond.errors import Forbidden
 from leptond.server.calls import Call, CallRunner
+from leptond.v1 import (
+    classification_pb2,
+    embedding_pb2,
+    management_pb2,
+    shared_memory_pb2,
+    text_generation_service_pb2,
+    translation_pb2,
+)
 
 __all__ = ["Role", "Service", "generic_handlers"]
 
@@ -56,11 +64,30 @@ class Service:
 def generic_handlers(
     services: list[Service], runner: CallRunner, role: Role
 ) -> list[grpc.GenericRpcHandler]:
-    """Handlers for one role's server."""
+    """Handlers for one role's server; the last one answers what no other does."""
     return [
-        grpc.method_handlers_generic_handler(service.name, _handlers(service, runner, role))
-        for service in services
+        *(
+            grpc.method_handlers_generic_handler(service.name, _handlers(service, runner, role))
+            for service in services
+        ),
+        runner.fallback(described_methods()),
     ]
+
+
+def described_methods() -> set[str]:
+    """Paths of every method of `leptond.v1`, served or not."""
+    found: set[str] = set()
+    for module in (
+        classification_pb2,
+        embedding_pb2,
+        management_pb2,
+        shared_memory_pb2,
+        text_generation_service_pb2,
+        translation_pb2,
+    ):
+        for service in module.DESCRIPTOR.services_by_name.values():
+            found |= {f"{service.full_name}/{method.name}" for method in service.methods}
+    return found
 
 
 def _handlers(

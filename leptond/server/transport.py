@@ -10,7 +10,9 @@ I2  TCP ports are bound without SO_REUSEPORT: a second server cannot take half o
 
 from __future__ import annotations
 
+import errno
 import secrets
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +27,8 @@ from leptond.server.binding import check_bindable
 __all__ = ["GrpcServer", "TransportOptions"]
 
 _UNIX = "unix:"
+_MAX_PENDING_CALLS = 1 << 16
+_PROBE_TIMEOUT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,10 @@ class TransportOptions:
             ("grpc.so_reuseport", 0),
             ("grpc.max_receive_message_length", self.max_message_bytes),
             ("grpc.max_send_message_length", self.max_message_bytes),
+            # Refusing is the scheduler's, with a reason and a time to come again: gRPC's own limit
+            # on calls not yet begun answers a bare CANCELLED.
+            ("grpc.server.max_pending_requests", _MAX_PENDING_CALLS),
+            ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING_CALLS),
             ("grpc.keepalive_permit_without_calls", 1),
             # A ping that comes a little early must not end the connection: half the interval.
             ("grpc.http2.min_ping_interval_without_data_ms", ms(self.min_ping_interval_s / 2)),
@@ -103,6 +111,21 @@ class _UnixSocket:
             self.public.unlink()
 
 
+def _refuse_taken(public: Path) -> None:
+    """Raise `OSError` when the path is no socket, or one that somebody answers on.
+
+    A socket that nobody answers on was left behind and may be replaced.
+    """
+    if not public.exists():
+        return
+    if not public.is_socket():
+        raise FileExistsError(errno.EEXIST, "the path exists and is not a socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(_PROBE_TIMEOUT_S)
+        if probe.connect_ex(str(public)) == 0:
+            raise FileExistsError(errno.EADDRINUSE, "another process serves this socket")
+
+
 class GrpcServer:
     """One server with its addresses.
 
@@ -140,21 +163,25 @@ class GrpcServer:
         """
         self.addresses = tuple(self._bind(address) for address in self._wanted)
         await self._server.start()
-        for socket in self._sockets:
-            socket.publish()
+        for unix in self._sockets:
+            unix.publish()
 
     async def stop(self, grace_s: float) -> None:
         """Take no new calls, let running ones finish for `grace_s`, then cut them."""
         await self._server.stop(grace_s)
-        for socket in self._sockets:
-            socket.remove()
+        for unix in self._sockets:
+            unix.remove()
 
     def _bind(self, address: str) -> str:
         target = address
         if address.startswith(_UNIX):
-            socket = self._private_socket(Path(address.removeprefix(_UNIX)))
-            self._sockets.append(socket)
-            target = f"{_UNIX}{socket.private}"
+            try:
+                unix = self._private_socket(Path(address.removeprefix(_UNIX)))
+            except OSError as error:
+                msg = f"cannot listen on {address}: {error.strerror}"
+                raise InvalidRequest(msg) from error
+            self._sockets.append(unix)
+            target = f"{_UNIX}{unix.private}"
         try:
             check_bindable(target)
             port = self._server.add_insecure_port(target)
@@ -168,5 +195,6 @@ class GrpcServer:
 
     def _private_socket(self, public: Path) -> _UnixSocket:
         public.parent.mkdir(parents=True, exist_ok=True)
+        _refuse_taken(public)
         private = public.with_name(f".{public.name}.{secrets.token_hex(4)}")
         return _UnixSocket(public, private, self._unix_mode)
