@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from leptond.backend import BatchRow
-from leptond.errors import InvalidRequest, RequestTooLarge, UnsupportedCapability
+from leptond.errors import InvalidRequest, RequestTooLarge
 from leptond.types import SamplingParams
 
 __all__ = [
@@ -42,6 +42,7 @@ class DecodeOptions:
         min_tokens: the answer does not end before so many.
         stop_token_ids: end an answer; None means the model's own.
         sampling: None is greedy, or plain beam search.
+        logprobs: the answer is of no use without its scores.
     """
 
     beam_size: int = 1
@@ -51,6 +52,7 @@ class DecodeOptions:
     min_tokens: int = 0
     stop_token_ids: tuple[int, ...] | None = None
     sampling: SamplingParams | None = None
+    logprobs: bool = False
 
     @property
     def is_streamed(self) -> bool:
@@ -99,11 +101,18 @@ class DecodeOptions:
         return self.sampling is not None and not self.sampling.is_greedy
 
     def check_sampling(self, honoured: Collection[str]) -> None:
-        """Refuse a sampling parameter that would be ignored.
+        """Refuse what would be ignored.
 
         Raises:
-            UnsupportedCapability: naming it.
+            InvalidRequest: naming it.
         """
+        if self.min_tokens and "min_tokens" not in honoured:
+            raise InvalidRequest("min_tokens is not honoured here", field="options.min_tokens")
+        if self.logprobs and not self.has_plain_scores:
+            raise InvalidRequest(
+                "logprobs beside min_tokens or a repetition penalty would not be the model's own",
+                field="options.logprobs",
+            )
         if self.sampling is None:
             return
         # These choose among several tokens, and greedy decoding has one.
@@ -112,7 +121,7 @@ class DecodeOptions:
             value = getattr(self.sampling, field.name)
             default = {} if field.name == "logit_bias" else field.default
             if field.name not in honoured and field.name not in unused and value != default:
-                raise UnsupportedCapability(
+                raise InvalidRequest(
                     f"CTranslate2 does not honour {field.name} here; it honours "
                     f"{', '.join(sorted(honoured))}",
                     field=f"sampling.{field.name}",
@@ -168,7 +177,7 @@ def _check_ranges(sampling: SamplingParams) -> None:
 def check_task(task: object, tasks: Collection[str]) -> str:
     """Return the task, or refuse it by name."""
     if task not in tasks:
-        raise UnsupportedCapability(
+        raise InvalidRequest(
             f"this model does not {task}; it does {', '.join(sorted(tasks))}", field="options.task"
         )
     return str(task)

@@ -37,8 +37,8 @@ class CTranslate2Session(ABC):
         """Answer every row through `emit`.
 
         Raises:
-            InvalidRequest: a row breaks its contract; nothing ran.
-            UnsupportedCapability: a row asks for what the model does not do; nothing ran.
+            InvalidRequest: a row breaks its contract, or asks for what the model does not do;
+                nothing ran.
             BackendFault: the engine refused the call; it goes on.
             BackendCrashed: the device is lost.
         """

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 
 from leptond.backend import BatchRow
-from leptond.errors import UnsupportedCapability
 from leptond.types import Task
 from leptond_ctranslate2.answers import Answers
 from leptond_ctranslate2.description import EngineDescription
@@ -108,10 +107,6 @@ class TranslatorSession(CTranslate2Session):
             return lambda answers: self._score(batch, targets, answers)
         options = DecodeOptions.from_row(batch[0])
         options.check_sampling(self.sampling_options)
-        if options.min_tokens:
-            raise UnsupportedCapability(
-                "a translator does not honour min_tokens", field="options.min_tokens"
-            )
         shared_options(batch, apart={"max_tokens"} if options.is_streamed else ())
         rows = [self._row(index, row) for index, row in enumerate(batch)]
         return lambda answers: self._translate(rows, answers)
