@@ -6,11 +6,14 @@ iterator. The base dependencies of the client are all it needs.
 
 from __future__ import annotations
 
+import gc
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -77,8 +80,20 @@ class ScriptedDaemon:
         self._server.start()
 
     def stop(self) -> None:
+        """Stop as a process does that ends: connections closed, the socket's file gone.
+
+        A stopped server of gRPC keeps a call that raced its stop open until it is dropped, and
+        removes the file only some time after.
+        """
         self._server.stop(None).wait(PATIENCE_S)
         self._threads.shutdown()
+        del self._server
+        gc.collect()
+        give_up_at = time.monotonic() + PATIENCE_S
+        path = Path(self.address.removeprefix("unix:"))
+        while path.exists():
+            assert time.monotonic() < give_up_at
+            time.sleep(0.01)
 
     def requests(self, method: str) -> list[Any]:
         return [request for name, request, _ in self.calls if name == method]

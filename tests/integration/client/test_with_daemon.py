@@ -29,6 +29,7 @@ from leptond_client import (
     PermissionDenied,
     RetryPolicy,
     ServingStatus,
+    Unavailable,
 )
 from leptond_client.options import OutputOptions, SamplingOptions
 from tests.integration.client.scripted import PATIENCE_S
@@ -44,6 +45,7 @@ PATIENT = RetryPolicy(max_wait_s=PATIENCE_S, waits_for_daemon=True)
 def served(folder: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """A daemon that runs, with its public address; the other one is `admin` beside it."""
     address = f"unix:{folder}/daemon.sock"
+    log = (folder / "log").open("a+")
     process = subprocess.Popen(
         [
             *(LEPTOND, "serve", "--store", folder / "store", "--grace", "10"),
@@ -52,15 +54,19 @@ def served(folder: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
             *("--fake-model", "smollm2-135m-instruct"),
         ],
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=log,
         text=True,
         env={**os.environ, "XDG_RUNTIME_DIR": str(folder)},
     )
     try:
         with Client(address, retry=PATIENT) as client:
-            client.check()
+            try:
+                client.check()
+            except Unavailable as error:
+                raise AssertionError((folder / "log").read_text()) from error
         yield address, process
     finally:
+        log.close()
         process.terminate()
         process.communicate(timeout=PATIENCE_S)
 
