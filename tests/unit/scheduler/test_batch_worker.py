@@ -17,7 +17,7 @@ from leptond.errors import (
     RequestTooLarge,
     ShuttingDown,
 )
-from leptond.scheduler import BatchItem, BatchRequest, SchedulerOptions
+from leptond.scheduler import BatchItem, BatchRequest, ComputeLease, SchedulerOptions
 from leptond.types import PhaseName
 from tests.unit.scheduler.batch_rig import BATCH, AnswerSink, BatchRig, Emit, answers
 
@@ -381,14 +381,16 @@ def test_halting_an_idle_worker_leaves_the_engine_alone():
     assert rig.session.num_interrupts == 0
 
 
-def test_a_broken_sink_ends_its_own_request_only(caplog: pytest.LogCaptureFixture):
+def test_a_broken_sink_ends_its_own_request_only(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
     rig = BatchRig()
     broken, mate = rig.embed(3), rig.embed(3)
 
     def push(_: object) -> None:
         raise RuntimeError("no push")
 
-    broken.push = push  # type: ignore[assignment,method-assign] # the way a sink breaks
+    monkeypatch.setattr(broken, "push", push)
     rig.run()
     assert isinstance(broken.failure, InvariantViolation)
     assert "answer broken" in caplog.text
@@ -435,16 +437,12 @@ def test_each_chunk_is_flushed_at_once():
     assert counts == [(1, 1), (2, 2)]
 
 
-def test_the_cores_are_given_away_between_chunks_that_took_time_to_compute():
+def test_the_cores_are_given_away_between_chunks_that_took_time_to_compute(
+    monkeypatch: pytest.MonkeyPatch,
+):
     rig = BatchRig(batch_fake(tokens_per_s=100))
     turns: list[float] = []
-    give_way = rig.compute._give_way
-
-    def watch(lease: object) -> None:
-        turns.append(rig.clock.now)
-        give_way(lease)  # type: ignore[arg-type] # passed on as it is
-
-    rig.compute._give_way = watch  # type: ignore[method-assign] # watched
+    monkeypatch.setattr(ComputeLease, "give_way", lambda _: turns.append(rig.clock.now))
     sinks = [rig.submit(rig.request(3, task="translate", max_tokens=4)) for _ in range(2)]
     rig.run()
     # The start and four tokens, once each and not for every row.
