@@ -17,6 +17,7 @@ import reprlib
 import secrets
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Collection
+from contextlib import asynccontextmanager
 from typing import Any, NoReturn
 
 import grpc
@@ -113,6 +114,19 @@ class Call:
         """Bring the deadline forward: the call may take so long from its arrival."""
         limit = self.started + seconds
         self.deadline = limit if self.deadline is None else min(self.deadline, limit)
+
+    @asynccontextmanager
+    async def in_time(self) -> AsyncIterator[None]:
+        """End the block at the deadline; for what does not look at it by itself.
+
+        Raises:
+            DeadlineExpired: the deadline passed.
+        """
+        try:
+            async with asyncio.timeout(self.remaining_s):
+                yield
+        except TimeoutError as error:
+            raise DeadlineExpired("the deadline passed") from error
 
     async def commit(self) -> None:
         """Send initial metadata: the work was admitted, the call must not be repeated (I1)."""

@@ -1,4 +1,4 @@
-"""`leptond.v1.TextGenerationService`: generate, chat, tokenise.
+"""The generating methods of `leptond.v1.TextGenerationService`.
 
 On the event loop. The way of a request: refuse what is not honoured → lease the model → tokenise →
 submit to the scheduler → commit → hand on what the stream brings → say how it ended.
@@ -71,7 +71,8 @@ class GenerationMethods:
     async def chat(self, request: chat_pb2.ChatRequest, call: Call) -> chat_pb2.ChatResponse:
         """Answer a conversation; the whole answer in one message."""
         whole = await self._whole(request, call, CHAT, self._encode_chat(request))
-        response = chat_pb2.ChatResponse(info=whole.info, prompt=whole.prompt)
+        prompt = whole.prompt if whole.HasField("prompt") else None
+        response = chat_pb2.ChatResponse(info=whole.info, prompt=prompt)
         response.choices.extend(_chat_choice(choice) for choice in whole.choices)
         return response
 
@@ -147,14 +148,16 @@ class GenerationMethods:
         is_streamed: bool = False,
     ) -> AsyncIterator[Inference]:
         """Admit a request; while the block runs its row is the scheduler's, after it nobody's."""
-        label = requests.begin(wire, call)
+        label = await requests.begin(wire, call, self._pool)
         async with leased(self._models, wire.model, wire.model_version, call) as model:
             times = responses.CallTimes(call.started, time.monotonic())
+            model.scheduler.require_room()
             request, bound = self._request(wire, call, model, await encode(model))
             stream = self._bridge.open_stream(
                 pacing,
                 max_buffered=_MAX_BUFFERED if is_streamed else request.stop.max_tokens + 1,
             )
+            progress = model.scheduler.submit(request, stream)
             inference = Inference(
                 operation=operation,
                 label=label,
@@ -163,10 +166,9 @@ class GenerationMethods:
                 stream=stream,
                 length_bound=bound,
                 times=times,
-                submitted=time.monotonic(),
+                progress=progress,
                 is_streamed=is_streamed,
             )
-            model.scheduler.submit(request, stream)
             call.stream = stream
             try:
                 await call.commit()
@@ -206,7 +208,7 @@ class GenerationMethods:
             deadline=call.deadline,
             priority=wire.options.priority,
             num_top_logprobs=requests.num_top_logprobs(output),
-            cache_salt=wire.options.cache_salt,
+            cache_salt=requests.check_salt(wire.options.cache_salt, "options.cache_salt"),
             skip_special=requests.optional(output, "skip_special_tokens", default=True),
         )
         return request, bound

@@ -6,6 +6,7 @@ On the event loop. Made by `leptond.server.generation` once the request is in th
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from leptond.errors import LeptondError
@@ -14,7 +15,15 @@ from leptond.server.calls import Call
 from leptond.server.convert import responses
 from leptond.streaming import ResponseStream
 from leptond.telemetry import InferenceRecord
-from leptond.types import GenerationRequest, GenerationSummary, Phase, PhaseName, TokenChunk
+from leptond.types import (
+    GenerationProgress,
+    GenerationRequest,
+    GenerationSummary,
+    Phase,
+    PhaseName,
+    TokenChunk,
+    Usage,
+)
 from leptond.v1 import common_pb2
 
 __all__ = ["Inference"]
@@ -29,7 +38,7 @@ class Inference:
         label: the caller's `request_id`.
         length_bound: whose limit bounds the answer's length.
         times: when the call arrived and when it had its model.
-        submitted: when the scheduler took it.
+        progress: how far it is, for one that ends before its answer does.
         summary: how it ended, once it has.
     """
 
@@ -40,34 +49,38 @@ class Inference:
     stream: ResponseStream[TokenChunk, GenerationSummary]
     length_bound: str
     times: responses.CallTimes
-    submitted: float
+    progress: Callable[[], GenerationProgress]
     is_streamed: bool
     summary: GenerationSummary | None = None
 
     def phases(self, now: float) -> tuple[Phase, ...]:
-        """Tokenise, what the worker saw, deliver: consecutive, from the lease up to `now`."""
-        seen = self.summary.phases if self.summary is not None else ()
-        begins = seen[0].start if seen else self.submitted
-        ends = seen[-1].end if seen else begins
-        last = PhaseName.DELIVER if seen else PhaseName.QUEUE
-        return (
-            Phase(PhaseName.TOKENIZE, self.times.leased, begins),
-            *seen,
-            Phase(last, ends, now),
-        )
+        """Tokenise, what the worker saw, deliver: consecutive, from the lease up to `now`.
+
+        One that was cut short has nothing to deliver: its last phase is the one it was in.
+        """
+        seen = self.progress().phases if self.summary is None else self.summary.phases
+        tokenize = Phase(PhaseName.TOKENIZE, self.times.leased, seen[0].start)
+        if self.summary is None:
+            return (tokenize, *seen)
+        return (tokenize, *seen, Phase(PhaseName.DELIVER, seen[-1].end, now))
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens so far, or in all."""
+        return self.progress().usage if self.summary is None else self.summary.usage
 
     def info(self, call: Call) -> common_pb2.ResponseInfo:
         """What the final message says of the call."""
         now = time.monotonic()
-        usage = self.summary.usage if self.summary is not None else None
+        usage = self.usage
         return responses.response_info(
             label=self.label,
             call_id=call.id,
             model=self.model.name,
             version=self.model.variant.version,
-            prompt_tokens=len(self.request.prompt_ids),
-            completion_tokens=usage.completion_tokens if usage else 0,
-            cached_tokens=usage.cached_tokens if usage else 0,
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            cached_tokens=usage.cached_tokens,
             timing=responses.timing(self.times, self.phases(now), now),
         )
 
@@ -80,7 +93,7 @@ class Inference:
                 operation=self.operation,
                 model=self.model.name,
                 phases=self.phases(time.monotonic()),
-                usage=summary.usage if summary else None,
+                usage=self.usage,
                 finish_reasons=(summary.finish_reason,) if summary else (),
                 sampling=self.request.sampling,
                 max_tokens=self.request.stop.max_tokens,

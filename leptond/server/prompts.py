@@ -12,7 +12,6 @@ from leptond.errors import InvalidRequest, UnsupportedCapability
 from leptond.models import ServedModel
 from leptond.server.convert import requests
 from leptond.streaming import BlockingPool
-from leptond.text import ChatMessage
 from leptond.v1 import chat_pb2, generation_pb2
 
 __all__ = ["chat_prompt_ids", "raw_prompt_ids", "render_chat"]
@@ -89,18 +88,18 @@ async def render_chat(
     template = model.template
     if template is None:
         raise UnsupportedCapability(f"model {model.name} has no chat template", field="model")
-    messages = requests.chat_messages(wire, limits)
-    for index, message in enumerate(messages):
-        field = f"input.messages[{index}].content"
-        model.tokenizer.check_text_size(message.content, model.max_context_tokens, field)
     continues = wire.continue_final_message
     opens = requests.optional(wire, "add_generation_prompt", default=not continues)
 
-    def render(messages: Sequence[ChatMessage]) -> tuple[str, tuple[int, ...]]:
+    def render() -> tuple[str, tuple[int, ...]]:
+        messages = requests.chat_messages(wire, limits)
+        for index, message in enumerate(messages):
+            field = f"input.messages[{index}].content"
+            model.tokenizer.check_text_size(message.content, model.max_context_tokens, field)
         prompt = template.render(
             messages, add_generation_prompt=opens, continue_final_message=continues
         )
         model.tokenizer.check_text_size(prompt.text, model.max_context_tokens, "input.messages")
         return prompt.text, tuple(model.tokenizer.encode_rendered(prompt))
 
-    return await pool.run(render, messages)
+    return await pool.run(render)

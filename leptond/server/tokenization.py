@@ -18,6 +18,9 @@ from leptond.v1 import common_pb2, tokenization_pb2
 __all__ = ["TokenizationMethods"]
 
 _MAX_INPUTS = 1024
+# Of one call: what keeps a thread of the pool busy for some tenths of a second.
+_MAX_TEXT_BYTES = 4 << 20
+_MAX_TOKENS = 1 << 18
 
 
 class TokenizationMethods:
@@ -34,15 +37,19 @@ class TokenizationMethods:
         self, request: tokenization_pb2.TokenizeRequest, call: Call
     ) -> tokenization_pb2.TokenizeResponse:
         """Token ids of texts and conversations."""
-        label = requests.begin(request, call)
-        _check_count(len(request.inputs))
-        async with leased(self._models, request.model, request.model_version, call) as model:
+        _check_count(len(request.inputs), _MAX_INPUTS, "inputs")
+        _check_count(request.ByteSize(), _MAX_TEXT_BYTES, "inputs", "bytes")
+        label = await requests.begin(request, call, self._pool)
+        async with (
+            call.in_time(),
+            leased(self._models, request.model, request.model_version, call) as model,
+        ):
             leased_at = time.monotonic()
-            await call.commit()
             results = [
                 await self._tokenize(request, index, model) for index in range(len(request.inputs))
             ]
             num_tokens = sum(len(result.token_ids) for result in results)
+            await call.commit()
             return tokenization_pb2.TokenizeResponse(
                 results=results, info=_info(call, label, model, leased_at, num_tokens)
             )
@@ -51,23 +58,21 @@ class TokenizationMethods:
         self, request: tokenization_pb2.DetokenizeRequest, call: Call
     ) -> tokenization_pb2.DetokenizeResponse:
         """Texts of token ids."""
-        label = requests.begin(request, call)
-        _check_count(len(request.inputs))
-        async with leased(self._models, request.model, request.model_version, call) as model:
+        _check_count(len(request.inputs), _MAX_INPUTS, "inputs")
+        num_tokens = sum(len(ids.ids) for ids in request.inputs)
+        _check_count(num_tokens, _MAX_TOKENS, "inputs", "tokens")
+        label = await requests.begin(request, call, self._pool)
+        async with (
+            call.in_time(),
+            leased(self._models, request.model, request.model_version, call) as model,
+        ):
             leased_at = time.monotonic()
-            lists = [
-                requests.prompt_ids(
-                    ids.ids,
-                    model.capabilities.vocab_size,
-                    model.max_context_tokens,
-                    f"inputs[{index}].ids",
-                )
+            skips = requests.optional(request, "skip_special_tokens", default=True)
+            results = [
+                await self._pool.run(_detokenize, ids, f"inputs[{index}].ids", model, skips)
                 for index, ids in enumerate(request.inputs)
             ]
             await call.commit()
-            skips = requests.optional(request, "skip_special_tokens", default=True)
-            results = [await self._pool.run(_detokenize, ids, model, skips) for ids in lists]
-            num_tokens = sum(map(len, lists))
             return tokenization_pb2.DetokenizeResponse(
                 results=results, info=_info(call, label, model, leased_at, num_tokens)
             )
@@ -82,7 +87,7 @@ class TokenizationMethods:
             case "text":
                 text = wire.text
                 ids = await encode_text(
-                    wire.text,
+                    text,
                     model,
                     self._pool,
                     parse_special=requests.optional(request, "parse_special", default=True),
@@ -90,29 +95,33 @@ class TokenizationMethods:
                     field=f"inputs[{index}].text",
                 )
             case "chat":
-                text = rendered = ""
                 rendered, ids = await render_chat(wire.chat, model, self._pool, self._limits)
                 text = rendered
             case _:
                 raise InvalidRequest(f"inputs[{index}] holds nothing", field=f"inputs[{index}]")
         result = tokenization_pb2.TokenizedText(token_ids=ids, rendered=rendered)
         if request.details:
-            _add_details(result, text, model)
+            await self._pool.run(_add_details, result, text, model)
         return result
 
 
 def _detokenize(
-    ids: Sequence[int],
+    wire: common_pb2.TokenIds,
+    field: str,
     model: ServedModel,
     skip_special: bool,  # noqa: FBT001 - run by a pool
 ) -> tokenization_pb2.DetokenizedText:
+    tokenizer = model.tokenizer
+    ids = requests.prompt_ids(
+        wire.ids, model.capabilities.vocab_size, model.max_context_tokens, field
+    )
     exact = b"".join(
-        model.tokenizer.token_bytes(token_id)
+        tokenizer.token_bytes(token_id)
         for token_id in ids
-        if not (skip_special and model.tokenizer.is_special(token_id))
+        if not (skip_special and tokenizer.is_special(token_id))
     )
     return tokenization_pb2.DetokenizedText(
-        text=model.tokenizer.decode(ids, skip_special=skip_special), text_bytes=exact
+        text=tokenizer.decode(ids, skip_special=skip_special), text_bytes=exact
     )
 
 
@@ -141,12 +150,12 @@ def _num_added(token_bytes: Sequence[bytes], encoded: bytes) -> int | None:
     return None
 
 
-def _check_count(count: int) -> None:
+def _check_count(count: int, limit: int, field: str, unit: str = "entries") -> None:
     if not count:
-        raise InvalidRequest("inputs is empty", field="inputs")
-    if count > _MAX_INPUTS:
-        msg = f"inputs has {count}; at most {_MAX_INPUTS} are taken"
-        raise RequestTooLarge(msg, field="inputs")
+        raise InvalidRequest(f"{field} is empty", field=field)
+    if count > limit:
+        msg = f"{field} has {count} {unit}; at most {limit} are taken in one call"
+        raise RequestTooLarge(msg, field=field)
 
 
 def _info(

@@ -7,15 +7,16 @@ facts of it that bound a request.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from google.protobuf.message import Message
 
 from leptond.errors import InvalidRequest, RequestTooLarge, UnsupportedCapability
 from leptond.server.calls import Call
 from leptond.server.convert.supported import refuse_unsupported
+from leptond.streaming import BlockingPool
 from leptond.text import ChatMessage
 from leptond.types import SamplingParams, StopConditions, StreamPacing
 from leptond.v1 import chat_pb2, generation_pb2, message_pb2, sampling_pb2
@@ -24,6 +25,7 @@ __all__ = [
     "RequestLimits",
     "begin",
     "chat_messages",
+    "check_salt",
     "num_top_logprobs",
     "optional",
     "pacing",
@@ -33,8 +35,14 @@ __all__ = [
 ]
 
 _MAX_LABEL_BYTES = 128
+_LARGE_REQUEST_BYTES = 32 << 10  # walking through it takes about a millisecond
 _MAX_LOGPROBS = 20
 _MAX_PENALTY = 2.0
+_MAX_STOP_TOKEN_IDS = 1024
+_MAX_LOGIT_BIASES = 1024
+# Beyond these a float32 logit can leave the finite numbers.
+_MAX_LOGIT_BIAS = 10_000.0
+_REPETITION_PENALTIES = (0.01, 100.0)
 _ROLES = {
     message_pb2.ROLE_SYSTEM: "system",
     message_pb2.ROLE_DEVELOPER: "system",
@@ -61,14 +69,19 @@ class RequestLimits:
     max_messages: int = 10_000
 
 
-def begin(wire: Any, call: Call) -> str:
+async def begin(wire: Any, call: Call, pool: BlockingPool) -> str:
     """Refuse what is not honoured and take over the call's options; answers the caller's label.
+
+    A large request is looked through on a thread, so that the loop serves others meanwhile.
 
     Raises:
         UnsupportedCapability: a field is set that this daemon does not honour.
         InvalidRequest: the label is none.
     """
-    refuse_unsupported(wire)
+    if wire.ByteSize() > _LARGE_REQUEST_BYTES:
+        await pool.run(refuse_unsupported, wire)
+    else:
+        refuse_unsupported(wire)
     options = wire.options
     label = _check_label(options.request_id, "options.request_id")
     call.record.set_label(label)
@@ -80,10 +93,25 @@ def begin(wire: Any, call: Call) -> str:
 T = TypeVar("T")
 
 
+class TokenIdList(Protocol):
+    """A repeated field of token ids, or a tuple of them."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[int]: ...
+
+
 def optional(wire: Message, name: str, default: T) -> T:
     """A field with presence: its value, or `default` where it is not set."""
     value: T = getattr(wire, name)
     return value if wire.HasField(name) else default
+
+
+def check_salt(text: str, field: str) -> str:
+    """A key of the caller's own: at most 128 bytes of UTF-8."""
+    if len(text) > _MAX_LABEL_BYTES or len(text.encode()) > _MAX_LABEL_BYTES:
+        raise InvalidRequest(f"{field} is longer than {_MAX_LABEL_BYTES} bytes", field=field)
+    return text
 
 
 def _check_label(text: str, field: str) -> str:
@@ -122,7 +150,7 @@ def sampling_params(
         top_k=wire.top_k if wire.HasField("top_k") else int(defaults.get("top_k", 0)),
         min_p=number("min_p", 0.0, 0.0, 1.0),
         seed=wire.seed if wire.HasField("seed") else None,
-        repetition_penalty=number("repetition_penalty", 1.0, 0.0, math.inf, is_open=True),
+        repetition_penalty=number("repetition_penalty", 1.0, *_REPETITION_PENALTIES),
         frequency_penalty=number("frequency_penalty", 0.0, -_MAX_PENALTY, _MAX_PENALTY),
         presence_penalty=number("presence_penalty", 0.0, -_MAX_PENALTY, _MAX_PENALTY),
         logit_bias=_logit_bias(wire, vocab_size),
@@ -165,6 +193,7 @@ def stop_conditions(
         msg = f"sampling.min_tokens is {wire.min_tokens}; at most {wanted} tokens can be sampled"
         raise InvalidRequest(msg, field="sampling.min_tokens")
     own = () if wire.ignore_eos else model_stop_ids
+    _check_count(len(wire.stop_token_ids), _MAX_STOP_TOKEN_IDS, "sampling.stop_token_ids")
     for token_id in wire.stop_token_ids:
         _check_token_id(token_id, vocab_size, "sampling.stop_token_ids")
     stop = StopConditions(
@@ -193,14 +222,14 @@ def pacing(wire: generation_pb2.StreamOptions) -> StreamPacing:
     return StreamPacing(interval_tokens=tokens, interval_s=interval_s)
 
 
-def prompt_ids(ids: Iterable[int], vocab_size: int, max_tokens: int, field: str) -> tuple[int, ...]:
+def prompt_ids(ids: TokenIdList, vocab_size: int, max_tokens: int, field: str) -> tuple[int, ...]:
     """Token ids as a caller gave them, all of them the model's."""
-    checked = tuple(ids)
-    if not checked:
+    if not ids:
         raise InvalidRequest(f"{field} is empty", field=field)
-    if len(checked) > max_tokens:
-        msg = f"{field} has {len(checked)} tokens; the model takes {max_tokens}"
+    if len(ids) > max_tokens:  # before any of them is looked at
+        msg = f"{field} has {len(ids)} tokens; the model takes {max_tokens}"
         raise RequestTooLarge(msg, field=field)
+    checked = tuple(ids)
     if max(checked) >= vocab_size:
         _check_token_id(max(checked), vocab_size, field)
     return checked
@@ -241,12 +270,12 @@ def _chat_message(message: message_pb2.Message, index: int) -> ChatMessage:
 
 
 def _logit_bias(wire: sampling_pb2.SamplingParams, vocab_size: int) -> dict[int, float]:
+    _check_count(len(wire.logit_bias), _MAX_LOGIT_BIASES, "sampling.logit_bias")
     bias = dict(wire.logit_bias)
     for token_id, value in bias.items():
         field = f"sampling.logit_bias[{token_id}]"
         _check_token_id(token_id, vocab_size, field)
-        if not math.isfinite(value):
-            raise InvalidRequest(f"{field} is {value}; it must be finite", field=field)
+        _in_range(value, field, -_MAX_LOGIT_BIAS, _MAX_LOGIT_BIAS, is_open=False)
     return bias
 
 
@@ -263,6 +292,13 @@ def _stop_strings(strings: Iterable[str], limits: RequestLimits) -> tuple[str, .
             msg = f"{field} is longer than {limits.max_stop_bytes} bytes"
             raise InvalidRequest(msg, field=field)
     return stops
+
+
+def _check_count(count: int, limit: int, field: str) -> None:
+    if count > limit:
+        raise RequestTooLarge(
+            f"{field} has {count} entries; at most {limit} are taken", field=field
+        )
 
 
 def _check_token_id(token_id: int, vocab_size: int, field: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import mkdtemp
 
 import grpc
 import pytest
@@ -88,7 +90,8 @@ def start(tmp_path):
         )
         fakes = {"toy": FakeOptions()} if fakes is None else fakes
         fixed = tuple(
-            fake_variant(name, options, tmp_path / "fakes") for name, options in fakes.items()
+            fake_variant(name, options, Path(mkdtemp(dir=tmp_path)))
+            for name, options in fakes.items()
         )
         models = ModelRegistry(Store([tmp_path / "store"]), loader, policy=policy, fixed=fixed)
         public = (f"unix:{tmp_path / 'leptond.sock'}",)
@@ -106,12 +109,12 @@ def start(tmp_path):
             pool=pool,
             telemetry=telemetry or Telemetry(),
         )
-        await front.start()
-        if ready:
-            front.set_ready()
         served = Served(front, models, tmp_path)
         served.budget = budget
         try:
+            await front.start()
+            if ready:
+                front.set_ready()
             yield served
         finally:
             await served.close()
