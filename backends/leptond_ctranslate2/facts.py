@@ -21,6 +21,7 @@ def facts_of(description: EngineDescription) -> dict[str, object]:
     """
     facts: dict[str, object] = {
         "kind": str(description.kind),
+        "precision": str(description.precision),
         "max_context_tokens": description.max_positions,
         "cpu_model": description.cpu_model,
         "instruction_sets": list(description.instruction_sets),

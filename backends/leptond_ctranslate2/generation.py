@@ -72,7 +72,7 @@ class StreamedRows:
 def hypothesis_tensors(
     hypotheses: Sequence[Sequence[int]], scores: Sequence[float], row: AnswerRow
 ) -> dict[str, npt.NDArray[Any]]:
-    """Return the answers of one row, best first, without its prefix and the stop token.
+    """Return the answers of one row, best first, with their stop tokens and without its prefix.
 
     `hypotheses` int64 `[h, longest]`, padded with -1; `scores` float32 `[h]`.
     """

@@ -26,7 +26,7 @@ from leptond_ctranslate2.options import EngineOptions
 from leptond_ctranslate2.processor import instruction_sets, safe_int8_limit
 from leptond_ctranslate2.session import CTranslate2Session
 from leptond_ctranslate2.translator_session import SourceEndings, TranslatorSession
-from leptond_ctranslate2.vocabulary import Vocabulary, read_vocabulary
+from leptond_ctranslate2.vocabulary import Vocabulary, find_vocabulary, read_vocabulary
 
 __all__ = ["MAX_ROWS", "CTranslate2Model"]
 
@@ -41,7 +41,6 @@ _CLASSES = {
     ModelKind.TRANSLATOR: "Translator",
     ModelKind.GENERATOR: "Generator",
 }
-_VOCABULARIES = ("vocabulary", "shared_vocabulary")
 
 
 class CTranslate2Model:
@@ -216,16 +215,11 @@ def _check_int8(description: EngineDescription, device: Device) -> None:
 
 
 def _read_vocabulary(directory: Path, description: EngineDescription) -> list[str]:
-    for name in _VOCABULARIES:
-        for path in (directory / f"{name}.json", directory / f"{name}.txt"):
-            if path.exists():
-                tokens = read_vocabulary(path)
-                if len(tokens) != description.vocab_size:
-                    raise ModelFailed(
-                        f"{path} has {len(tokens)} tokens; the model {description.vocab_size}"
-                    )
-                return tokens
-    raise ModelFailed(f"{directory} has neither vocabulary.json nor shared_vocabulary.json")
+    path = find_vocabulary(directory)
+    tokens = read_vocabulary(path)
+    if len(tokens) < description.vocab_size:
+        raise ModelFailed(f"{path} has {len(tokens)} tokens; the model {description.vocab_size}")
+    return tokens[: description.vocab_size]
 
 
 def _read_endings(directory: Path) -> SourceEndings:

@@ -20,7 +20,7 @@ from leptond.backend import (
 )
 
 if TYPE_CHECKING:
-    from leptond.checkpoint import Checkpoint
+    from leptond.checkpoint import Checkpoint, TextAssets
 
 __all__ = ["CTranslate2Backend", "CTranslate2Importer", "backend"]
 
@@ -55,6 +55,31 @@ class CTranslate2Importer:
         from leptond_ctranslate2.precision import Precision
 
         return facts_of(write_model(checkpoint, directory, Precision(precision), progress))
+
+    def import_directory(
+        self, source: Path, tokenizer: Path, directory: Path, *, pooling: str = "mean"
+    ) -> tuple[Mapping[str, object], TextAssets]:
+        """Take over a model that is in the engine's format already.
+
+        Args:
+            source: holds `model.bin`, `config.json` and one vocabulary.
+            tokenizer: the model's tokenizer.json.
+            directory: of the variant; empty.
+            pooling: of an encoder: `mean`, `cls` or `last`.
+
+        Returns:
+            As `write`, with `precision`; and the text assets of the version.
+
+        Raises:
+            InvalidRequest: it is not in the engine's format, and then the message names the
+                converter to run; or the tokenizer is not the model's.
+            UnsupportedCapability: a kind of model, a type or vocabularies that are not served.
+        """
+        from leptond_ctranslate2.facts import facts_of
+        from leptond_ctranslate2.importer import import_directory
+
+        ready = import_directory(source, tokenizer, directory, pooling=pooling)
+        return facts_of(ready.description), ready.text
 
 
 class CTranslate2Backend:

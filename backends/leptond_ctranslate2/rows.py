@@ -138,6 +138,7 @@ class DecodeOptions:
             "num_hypotheses": self.num_hypotheses,
             "length_penalty": self.length_penalty,
             "return_scores": True,
+            "return_end_token": True,
             **self._sampling_arguments(vocab_size),
         }
 

@@ -1,32 +1,45 @@
 """Token ids and the strings that the engine wants in their place.
 
-The engine looks strings up in its vocabulary file; an id is the place of a string in that file. A
-string that occurs twice would come back as another id, so such a file is refused.
+The engine looks strings up in its vocabulary file; an id is the place of a string in that file. The
+engine's own converters may write a string twice (T5's `<extra_id_0>`), whose second place then
+cannot be named: importers write every string once.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from leptond.errors import ModelFailed
 
-__all__ = ["Vocabulary", "read_vocabulary", "vocabulary_tokens"]
+__all__ = [
+    "Vocabulary",
+    "find_vocabulary",
+    "read_vocabulary",
+    "tokenizer_pairs",
+    "unique_tokens",
+    "vocabulary_tokens",
+]
 
 
 class Vocabulary:
     """Both directions, exact.
 
     Args:
-        tokens: by id; no string twice.
+        tokens: by id.
+
+    Raises:
+        ModelFailed: a string occurs twice.
     """
 
     def __init__(self, tokens: Sequence[str]) -> None:
         self._tokens = tokens
         self._ids = {token: token_id for token_id, token in enumerate(tokens)}
+        if len(self._ids) < len(tokens):
+            raise ModelFailed("a vocabulary with the same token twice: import the model again")
 
     def __len__(self) -> int:
         return len(self._tokens)
@@ -42,11 +55,24 @@ class Vocabulary:
         return [ids[string] for string in strings]
 
 
+def find_vocabulary(directory: Path) -> Path:
+    """Return the one vocabulary of a model, whose sides share it.
+
+    Raises:
+        ModelFailed: there is none.
+    """
+    for name in ("shared_vocabulary", "vocabulary"):
+        for path in (directory / f"{name}.json", directory / f"{name}.txt"):
+            if path.is_file():
+                return path
+    raise ModelFailed(f"{directory} has no vocabulary that source and answer share")
+
+
 def read_vocabulary(path: Path) -> list[str]:
     """Read a vocabulary file of the engine, JSON or one token a line.
 
     Raises:
-        ModelFailed: it cannot be read, or a token occurs twice.
+        ModelFailed: it cannot be read.
     """
     try:
         text = path.read_bytes().decode()  # a line's own carriage returns are part of its token
@@ -55,11 +81,6 @@ def read_vocabulary(path: Path) -> list[str]:
         raise ModelFailed(f"{path} cannot be read: {error}") from error
     if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
         raise ModelFailed(f"{path} is no list of tokens")
-    seen: set[str] = set()
-    for token in tokens:
-        if token in seen:
-            raise ModelFailed(f"{path}: token {token!r} occurs twice")
-        seen.add(token)
     return tokens
 
 
@@ -68,24 +89,28 @@ def vocabulary_tokens(tokenizer: Mapping[str, Any], size: int) -> list[str]:
 
     Ids that the tokenizer does not use get a string that no token has.
     """
-    names = {token_id: name for name, token_id in _pairs(tokenizer) if token_id < size}
-    free = _free_names(set(names.values()))
+    names = {token_id: name for name, token_id in tokenizer_pairs(tokenizer) if token_id < size}
+    return unique_tokens([names.get(token_id) for token_id in range(size)])
+
+
+def unique_tokens(tokens: Sequence[str | None]) -> list[str]:
+    """Return the tokens with names that nothing has for those without one and for repeated ones.
+
+    The first of equal tokens keeps its name, as in the engine.
+    """
+    taken = set(tokens)
+    free = (name for name in map("<unused_{}>".format, itertools.count()) if name not in taken)
     used: set[str] = set()
-    tokens = []
-    for token_id in range(size):
-        token = names.get(token_id)
-        if token is None or token in used:
-            token = next(free)
-        used.add(token)
-        tokens.append(token)
-    return tokens
+    unique = []
+    for token in tokens:
+        name = next(free) if token is None or token in used else token
+        used.add(name)
+        unique.append(name)
+    return unique
 
 
-def _free_names(taken: Collection[str]) -> Iterator[str]:
-    return (name for name in map("<unused_{}>".format, itertools.count()) if name not in taken)
-
-
-def _pairs(tokenizer: Mapping[str, Any]) -> Iterable[tuple[str, int]]:
+def tokenizer_pairs(tokenizer: Mapping[str, Any]) -> Iterable[tuple[str, int]]:
+    """Return every token of a tokenizer.json with its id."""
     vocab = tokenizer["model"]["vocab"]
     if isinstance(vocab, Mapping):
         yield from vocab.items()
