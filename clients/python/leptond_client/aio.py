@@ -62,7 +62,8 @@ class AsyncClient:
     async def close(self) -> None:
         """Cancel what runs and disconnect."""
         self._state.is_closed = True
-        await self._channel.close()
+        if "_channel" in vars(self):
+            await self._channel.close()
 
     async def __aenter__(self) -> Self:
         return self

@@ -77,7 +77,7 @@ def note(text: str) -> None:
 def summary(result: Generation) -> str:
     """What an answer cost, in one line."""
     usage, timing = result.usage, result.timing
-    facts = [f"{usage.completion_tokens} tokens"]
+    facts = [f"{usage.completion_tokens} token{'' if usage.completion_tokens == 1 else 's'}"]
     if usage.completion_tokens > 1 and timing.decode_ms > 0:
         rate = (usage.completion_tokens - 1) / timing.decode_ms * 1000
         facts.append(f"{rate:.1f} tokens/s")

@@ -56,8 +56,8 @@ def test_notes_are_for_people(monkeypatch, capsys):
     ("tokens", "decode_ms", "reason", "said"),
     [
         (11, 500.0, "stop", "11 tokens · 20.0 tokens/s · first token after 0.25 s"),
-        (1, 0.0, "stop", "1 tokens · first token after 0.25 s"),
-        (1, 0.0, "length", "1 tokens · first token after 0.25 s · cut at --max-tokens"),
+        (1, 0.0, "stop", "1 token · first token after 0.25 s"),
+        (1, 0.0, "length", "1 token · first token after 0.25 s · cut at --max-tokens"),
     ],
 )
 def test_a_summary_says_what_an_answer_cost(tokens, decode_ms, reason, said):
