@@ -62,8 +62,8 @@ class OnnxModel:
             max_slots=MAX_SLOTS,
             max_context_tokens=spec.max_positions,
             # A chunk beside a decode row moves its attention to another kernel, which differs by
-            # 2e-5; rounding activations to 8 bits makes 0.3 of that.
-            is_deterministic=spec.precision is not Precision.INT8,
+            # 2e-5 in float32; rounding activations to 8 bits makes 0.3 of that.
+            is_deterministic=False,
             ride_along_tokens=_LIMITS.ride_along_tokens,
             is_streaming=True,
         )
@@ -77,7 +77,7 @@ class OnnxModel:
             UnsupportedCapability: the device has no kernels for the variant's precision.
             ModelFailed: the files or the options are bad.
         """
-        options = EngineOptions.from_mapping(source.options)
+        options = EngineOptions.from_mapping(source.options, source.num_cores)
         device = find_device(source.device)
         spec = _read_spec(source)
         device.check_precision(spec.precision)

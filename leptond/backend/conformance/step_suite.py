@@ -29,7 +29,7 @@ class StepSuite:
         max_tokens: length of the slots; at least 32.
         num_threads: threads of the sessions; 0 is the engine's choice.
         logit_tolerance: how far a row's logits may be from those of the single run. None is
-            1e-3 for a model that says it is deterministic, and 1 for others.
+            1e-6 for a model that says it is deterministic, and 1e-3 for others.
         arithmetic_tolerance: how far candidates and normalisers may be from float64 arithmetic
             on the very same raw logits.
         slack_bytes: memory that may stay resident when the last slot is closed.
@@ -56,7 +56,7 @@ class StepSuite:
         """How far logits may be from those of the single run."""
         if self.logit_tolerance is not None:
             return self.logit_tolerance
-        return 1e-3 if model.capabilities.is_deterministic else 1.0
+        return 1e-6 if model.capabilities.is_deterministic else 1e-3
 
     def open_session(self, model: Model) -> StepSession:
         """A session of the suite's size."""

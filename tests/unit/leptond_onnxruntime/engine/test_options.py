@@ -19,6 +19,8 @@ def test_a_number_of_threads_is_taken_as_it_is():
 
 def test_zero_threads_is_one_for_each_core():
     assert EngineOptions().actual_threads == num_available_cores() >= 1
+    assert EngineOptions.from_mapping({}, 1).actual_threads == 1
+    assert EngineOptions.from_mapping({"num_threads": 3}, 1).actual_threads == 3
 
 
 @pytest.mark.parametrize(
