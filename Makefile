@@ -61,7 +61,8 @@ bench: install-dev ## On an idle machine: JSON into benchmarks/results (some: BE
 	done
 	@mkdir -p benchmarks/results
 	@for name in $(BENCH); do \
-	  folder=$(STORE)/$(MODEL)/1; [ $$name = perplexity ] || folder=$$folder/int8; \
+	  folder=$(STORE)/$(MODEL)/1; \
+	  [ $$name = perplexity ] || [ $$name = engine ] || folder=$$folder/int8; \
 	  echo "$$name"; \
 	  $(BIN)/python -m benchmarks.$$name --model $$folder --out benchmarks/results/$$name.json $(ARGS) || exit; \
 	done

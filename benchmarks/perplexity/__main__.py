@@ -4,11 +4,14 @@ DIR is a version of a model in a store: a folder with `tokenizer.json` and a fol
 Every variant reads the evaluation text in three ways, because prefill, decoding alone and decoding
 in a batch run through different kernels. The yardstick is float32 in prefill, the arithmetic of
 the source's own weights; `ratio` is to it, over the same tokens.
+
+A variant whose engine answers in whole calls is read by its task `score`, which is a prefill.
 """
 
 from __future__ import annotations
 
 import json
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +19,8 @@ import click
 
 from benchmarks.machine import describe_machine
 from benchmarks.perplexity.corpus import corpus_digest, windows
-from benchmarks.perplexity.scoring import WindowScore, perplexity, score
-from leptond.backend import ModelSource, SessionOptions, StepSession
+from benchmarks.perplexity.scoring import WindowScore, perplexity, score, score_in_whole_calls
+from leptond.backend import BatchSession, ModelSource, SessionOptions
 from leptond.backend.registry import get_backend
 from leptond.text import Tokenizer
 
@@ -44,14 +47,16 @@ def measure(
     variant: Path, ways: list[Way], texts: list[list[int]], alone_windows: int
 ) -> dict[str, list[WindowScore]]:
     """Return the score of each window, by way."""
-    model = get_backend("onnxruntime").load(
-        ModelSource(variant, variant.name), lambda stage, fraction: None
+    facts = tomllib.loads((variant / "variant.toml").read_text(encoding="utf-8"))
+    model = get_backend(facts["backend"]).load(
+        ModelSource(variant, facts["precision"]), lambda stage, fraction: None
     )
     most_rows = max(way.num_rows for way in ways)
     session = model.open_session(SessionOptions(num_slots=most_rows, max_tokens=WINDOW_TOKENS))
-    if not isinstance(session, StepSession):
-        raise click.ClickException(f"{variant} is no model that decodes step by step")
     results = {}
+    if isinstance(session, BatchSession):
+        results[PREFILL.name] = score_in_whole_calls(session, texts)
+        ways = []
     for way in ways:
         read = texts[:alone_windows] if way.num_rows == way.chunk_tokens == 1 else texts
         results[way.name] = score(
@@ -95,7 +100,7 @@ def main(
     out: Path | None,
 ) -> None:
     """Measure; the float32 variant must be there."""
-    variants = {path.parent.name: path.parent for path in sorted(model.glob("*/graph.json"))}
+    variants = {path.parent.name: path.parent for path in sorted(model.glob("*/variant.toml"))}
     missing = {YARDSTICK, *precisions} - set(variants)
     if missing:
         raise click.ClickException(f"{model} has no variant {', '.join(sorted(missing))}")

@@ -1,4 +1,4 @@
-"""Negative log-likelihood of windows of tokens, by a step session, in any shape of step."""
+"""Negative log-likelihood of windows of tokens, in any shape of step or in whole calls."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from leptond.backend import StepResult, StepRow, StepSession
+from leptond.backend import BatchRow, BatchSession, EmittedChunk, StepResult, StepRow, StepSession
 
-__all__ = ["WindowScore", "perplexity", "score"]
+__all__ = ["WindowScore", "perplexity", "score", "score_in_whole_calls"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,22 @@ def score(
             readers.remove(reader)
             scores[reader.index] = WindowScore(reader.nats, len(reader.window) - 1)
     return [scores[index] for index in range(len(windows))]
+
+
+def score_in_whole_calls(
+    session: BatchSession, windows: Sequence[Sequence[int]]
+) -> list[WindowScore]:
+    """Read each of `windows` in a call of its own, by the task `score`."""
+    scores = []
+
+    def take(_row: int, chunk: EmittedChunk) -> bool:
+        logprobs = chunk.tensors["token_logprobs"].astype(np.float64)
+        scores.append(WindowScore(-float(logprobs.sum()), len(logprobs)))
+        return True
+
+    for window in windows:
+        session.run([BatchRow(window, options={"task": "score"})], take)
+    return scores
 
 
 def perplexity(scores: Sequence[WindowScore]) -> float:

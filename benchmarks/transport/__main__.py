@@ -32,7 +32,7 @@ STEPS_PER_S = 25.0  # about what 16 streams of a small model do on two cores
 def _json_of(module: str, *arguments: str) -> dict[str, float]:
     done = subprocess.run(
         [sys.executable, "-m", f"benchmarks.transport.{module}", *arguments],
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
         check=True,
     )
@@ -63,23 +63,32 @@ def cost_per_message(
 ) -> dict[str, float]:
     """CPU microseconds per message: the daemon's beyond its engine's, and a bare servicer's."""
     fake = f"fake:tokens_per_s={STEPS_PER_S},mean_sentences=0,context=4096,slots=16"
-    daemon_us, bare_us = [], []
-    for _ in range(rounds):
+    bare_arguments = [
+        f"--steps-per-s={STEPS_PER_S}",
+        f"--tokens-per-message={tokens_per_message}",
+    ]
+
+    def daemon() -> float:
         engine = _json_of(
             "in_process", f"--streams={streams}", f"--tokens={tokens}", f"--fake={fake}"
         )
-        with running(
-            "leptond", ["serve", "--listen=127.0.0.1:0", f"--fake-model={fake}"]
-        ) as server:
-            daemon = through_grpc(server, streams, tokens, "fake", tokens_per_message)
-        bare_arguments = [
-            f"--steps-per-s={STEPS_PER_S}",
-            f"--tokens-per-message={tokens_per_message}",
-        ]
+        serve = ["serve", "--listen=127.0.0.1:0", f"--fake-model={fake}"]
+        with running("leptond", serve) as server:
+            served = through_grpc(server, streams, tokens, "fake", tokens_per_message)
+        return 1e6 * (served["cpu_s"] - engine["cpu_s"]) / served["messages"]
+
+    def bare() -> float:
         with running("benchmarks.transport.bare", bare_arguments) as server:
-            bare = through_grpc(server, streams, tokens, "any", tokens_per_message)
-        daemon_us.append(1e6 * (daemon["cpu_s"] - engine["cpu_s"]) / daemon["messages"])
-        bare_us.append(1e6 * bare["cpu_s"] / bare["messages"])
+            served = through_grpc(server, streams, tokens, "any", tokens_per_message)
+        return 1e6 * served["cpu_s"] / served["messages"]
+
+    daemon_us: list[float] = []
+    bare_us: list[float] = []
+    for number in range(rounds):
+        # Whoever goes second in a round goes first in the next one.
+        turns = [(daemon, daemon_us), (bare, bare_us)]
+        for measure, found in turns if number % 2 == 0 else reversed(turns):
+            found.append(measure())
     ratios = [ours / theirs for ours, theirs in zip(daemon_us, bare_us, strict=True)]
     return {
         "streams": streams,
