@@ -20,7 +20,7 @@ import click
 from benchmarks.machine import describe_machine
 from benchmarks.perplexity.corpus import corpus_digest, windows
 from benchmarks.perplexity.scoring import WindowScore, perplexity, score, score_in_whole_calls
-from leptond.backend import BatchSession, ModelSource, SessionOptions
+from leptond.backend import ModelSource, SessionOptions, StepSession
 from leptond.backend.registry import get_backend
 from leptond.text import Tokenizer
 
@@ -54,10 +54,10 @@ def measure(
     most_rows = max(way.num_rows for way in ways)
     session = model.open_session(SessionOptions(num_slots=most_rows, max_tokens=WINDOW_TOKENS))
     results = {}
-    if isinstance(session, BatchSession):
-        results[PREFILL.name] = score_in_whole_calls(session, texts)
-        ways = []
     for way in ways:
+        if not isinstance(session, StepSession):
+            results[PREFILL.name] = score_in_whole_calls(session, texts)
+            break
         read = texts[:alone_windows] if way.num_rows == way.chunk_tokens == 1 else texts
         results[way.name] = score(
             session, read, num_rows=way.num_rows, chunk_tokens=way.chunk_tokens
