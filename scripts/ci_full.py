@@ -92,10 +92,10 @@ ROWS = (
     ),
     Row(
         "onnxruntime-gpu",
-        "onnxruntime-gpu in place of onnxruntime, on the CPU",
+        "onnxruntime-gpu in place of onnxruntime, on the CPU; decoders if it is new enough",
         "cuda,import",
         SPINE,
-        needed="import,onnxruntime",
+        needed="import",
     ),
     Row("wheel", "the built wheel in a clean environment", "all", SPINE, from_wheel=True),
     Row(
