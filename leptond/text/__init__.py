@@ -2,6 +2,7 @@
 
 from leptond.text.chat_template import ChatTemplate
 from leptond.text.detokenizer import Detokenizer
+from leptond.text.encoder_tokenizer import Encoded, EncoderTokenizer
 from leptond.text.prompt import ChatMessage, PromptSegment, RenderedPrompt
 from leptond.text.sampler import Sampler, check_finite
 from leptond.text.stop_strings import StopMatcher
@@ -11,6 +12,8 @@ __all__ = [
     "ChatMessage",
     "ChatTemplate",
     "Detokenizer",
+    "Encoded",
+    "EncoderTokenizer",
     "PromptSegment",
     "RenderedPrompt",
     "Sampler",

@@ -1,0 +1,182 @@
+"""Texts and pairs to what an encoder takes: special tokens included, cut where that is asked for.
+
+Made by a loader thread; immutable; used on any thread. `encode` releases the GIL while it works,
+yet many texts take long: call it off the event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tokenizers import Encoding
+from tokenizers import Tokenizer as Engine
+
+from leptond.checkpoint.encoder_defaults import (
+    EncoderDefaults,
+    Seq2SeqDefaults,
+    read_encoder_defaults,
+)
+from leptond.errors import InvalidRequest, ModelFailed, RequestTooLarge
+
+__all__ = ["Encoded", "EncoderTokenizer", "Side"]
+
+Side = Literal["left", "right"]
+"""The end that a text loses when it is cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One input of an encoder, never padded.
+
+    Attributes:
+        token_ids: special tokens included.
+        token_type_ids: as long: which text of a pair each token is of, as the model was trained.
+        num_truncated: tokens of the text, or of both, that were cut.
+    """
+
+    token_ids: tuple[int, ...]
+    token_type_ids: tuple[int, ...]
+    num_truncated: int
+
+
+class EncoderTokenizer:
+    """The tokenizer of one encoder or sequence-to-sequence model.
+
+    Args:
+        definition: the text of its tokenizer.json. Its post-processor puts in the special tokens;
+            truncation and padding in it are not obeyed.
+        defaults: what else the model's input needs.
+
+    Attributes:
+        defaults: as given.
+
+    Raises:
+        ModelFailed: the definition cannot be read.
+    """
+
+    def __init__(self, definition: str, defaults: EncoderDefaults | Seq2SeqDefaults) -> None:
+        self.defaults = defaults
+        try:
+            engine = Engine.from_str(definition)
+        except Exception as error:  # the library raises no class of its own
+            raise ModelFailed(f"tokenizer.json: {error}") from error
+        engine.no_truncation()
+        engine.no_padding()
+        self._engine = engine
+
+    @classmethod
+    def load(cls, directory: Path) -> EncoderTokenizer:
+        """Read `tokenizer.json` and `encoder.json` of a model directory.
+
+        Raises:
+            ModelFailed: a file is missing or cannot be read.
+        """
+        defaults = read_encoder_defaults(directory)
+        path = directory / "tokenizer.json"
+        try:
+            return cls(path.read_text(encoding="utf-8"), defaults)
+        except (OSError, UnicodeDecodeError) as error:
+            raise ModelFailed(f"{path}: {error}") from error
+
+    def encode(
+        self,
+        texts: Sequence[str | tuple[str, str]],
+        *,
+        max_tokens: int,
+        truncate: Side | None,
+        prompt: str = "",
+    ) -> list[Encoded]:
+        """Return what the encoder takes for each text or pair, in their order.
+
+        Args:
+            texts: any Unicode text; of a pair, the longer one is cut first.
+            max_tokens: most tokens of an input, special tokens included.
+            truncate: the end that is cut of what is longer; None refuses it.
+            prompt: put in front of each text, and of the first of a pair.
+
+        Raises:
+            RequestTooLarge: an input is too long and must not be cut; it names which.
+            InvalidRequest: lone surrogates, or no room for any text beside the special tokens.
+        """
+        inputs = [(text, None) if isinstance(text, str) else text for text in texts]
+        parts: list[str] = []
+        for first, second in inputs:
+            parts.append(prompt + first)
+            if second is not None:
+                parts.append(second)
+        encodings = iter(self._encode_plain(parts, inputs))
+        encoded = []
+        for index, (_, second) in enumerate(inputs):
+            first_part = next(encodings)
+            second_part = None if second is None else next(encodings)
+            encoded.append(
+                self._assemble(first_part, second_part, max_tokens, truncate, f"texts[{index}]")
+            )
+        return encoded
+
+    def _encode_plain(
+        self, parts: list[str], inputs: Sequence[tuple[str, str | None]]
+    ) -> list[Encoding]:
+        # `encode` would hold the GIL all the while; the batch calls do not.
+        try:
+            return self._engine.encode_batch_fast(parts, add_special_tokens=False)
+        except TypeError:
+            # What the library says of text that it cannot turn into UTF-8.
+            index, char = next(
+                (index, char)
+                for index, pair in enumerate(inputs)
+                for char in "".join(filter(None, pair))
+                if "\ud800" <= char <= "\udfff"
+            )
+            field = f"texts[{index}]"
+            message = f"{field} holds U+{ord(char):04X}, a lone surrogate: not text"
+            raise InvalidRequest(message, field=field) from None
+
+    def _assemble(
+        self,
+        first: Encoding,
+        second: Encoding | None,
+        max_tokens: int,
+        truncate: Side | None,
+        field: str,
+    ) -> Encoded:
+        """Cut one input to its room and put its special tokens in."""
+        num_special = self._engine.num_special_tokens_to_add(second is not None)
+        room = max_tokens - num_special
+        if room < 1:
+            raise InvalidRequest(
+                f"max_tokens is {max_tokens}; {num_special} special tokens leave no room for text",
+                field="max_tokens",
+            )
+        num_second = 0 if second is None else len(second)
+        num_truncated = max(0, len(first) + num_second - room)
+        if num_truncated:
+            if truncate is None:
+                raise RequestTooLarge(
+                    f"{field} has {len(first) + num_second + num_special} tokens; at most "
+                    f"{max_tokens} fit",
+                    field=field,
+                )
+            keep_first, keep_second = _share(len(first), num_second, room)
+            first.truncate(keep_first, direction=truncate)
+            if second is not None:
+                second.truncate(keep_second, direction=truncate)
+        whole = self._engine.post_process(first, second, add_special_tokens=True)
+        return Encoded(tuple(whole.ids), tuple(whole.type_ids), num_truncated)
+
+
+def _share(num_first: int, num_second: int, room: int) -> tuple[int, int]:
+    """How many tokens of each text are kept: the longer loses first, then both alike.
+
+    The "longest first" of the `tokenizers` library and of transformers; of equals the first
+    keeps less.
+    """
+    half = room // 2
+    if num_first <= num_second:
+        keep_first = min(num_first, half)
+        return keep_first, room - keep_first
+    keep_second = min(num_second, half)
+    return room - keep_second, keep_second
