@@ -62,7 +62,7 @@ class QueueMachine(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         self.clock.now += seconds
 
-    @precondition(lambda self: self.waiting)
+    @precondition(lambda self: any(sequence.is_ready for sequence in self.waiting))
     @rule()
     def take_the_next(self) -> None:
         (sequence,) = self.queue.candidates(1)

@@ -21,7 +21,7 @@ DYNAMIC = "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<|end|>\n{% e
 
 def control_tokens(source: str, *messages: ChatMessage, **options: object) -> list[str]:
     template = ChatTemplate(source, TOKENIZER)
-    ids = TOKENIZER.encode_rendered(template.render(messages, **options))  # type: ignore[arg-type]
+    ids = TOKENIZER.encode_rendered(template.render(messages, **options))  # type: ignore[arg-type]  # options by name
     return [TOKENIZER.decode([i], skip_special=False) for i in ids if TOKENIZER.is_special(i)]
 
 
