@@ -26,7 +26,7 @@ _HOSTS = re.compile(
     r"\b(?:pypi\.org|pythonhosted\.org|npmjs\.(?:org|com)|yarnpkg\.com|crates\.io"
     r"|deb\.debian\.org|proxy\.golang\.org|repo1?\.maven\.(?:apache\.)?org)\b"
 )
-_FOLDERS = re.compile(r"(?<![\w.$}~])/(?:root|work|Users/\w+|home/(?!user\b|you\b)\w+)/\w")
+_FOLDERS = re.compile(r"(?<![\w.$}~])/(?:root|work|Users/\w+|home/(?!user\b|you\b|x\b)\w+)/\w")
 _TYPE_IGNORE = re.compile(r"#\s*type:\s*ignore\b(?P<code>\[[\w, -]+\])?(?P<reason>.*)")
 
 
