@@ -6,6 +6,7 @@ release the GIL.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from leptond_onnxruntime.device import Device
 from leptond_onnxruntime.options import EngineOptions
 
 __all__ = ["Binding", "Graph"]
+
+_LOG = logging.getLogger(__name__)
 
 _LOG_NOTHING = 4  # ORT_LOGGING_LEVEL_FATAL: errors are raised, and told once by who catches them
 
@@ -47,7 +50,8 @@ class Graph:
                 path, settings, providers=list(device.providers), enable_fallback=0
             )
         except Exception as error:  # pybind11 gives its own classes, without a common base
-            raise ModelFailed(f"{path}: ONNX Runtime cannot load it: {error}") from error
+            _LOG.warning("graph_unreadable path=%s reason=%s", path, error)
+            raise ModelFailed(f"{path.name}: ONNX Runtime cannot load it") from error
         device.check_providers(session.get_providers())
         return cls(session, device)
 

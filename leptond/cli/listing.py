@@ -31,6 +31,7 @@ def models(stores: tuple[Path, ...], *, as_json: bool) -> None:
             "precision": variant.precision,
             "tasks": sorted(variant.tasks),
             "directory": str(variant.directory),
+            "fault": variant.fault,
         }
         for model in found
         for variant in model.variants.values()
@@ -43,7 +44,8 @@ def models(stores: tuple[Path, ...], *, as_json: bool) -> None:
         click.echo(f"no models in {searched}; try: leptond import default:chat", err=True)
     for row in rows:
         mark = "*" if row["default"] else " "
-        click.echo(f"{mark} {row['name']:40} version {row['version']}  {row['backend']}")
+        said = f"damaged: {row['fault']}" if row["fault"] else row["backend"]
+        click.echo(f"{mark} {row['name']:40} version {row['version']}  {said}")
 
 
 @click.command

@@ -5,10 +5,11 @@ from __future__ import annotations
 from leptond.models.lifecycle import ModelLease
 from leptond.models.names import ModelName
 from leptond.models.registry import LoadPolicy, ModelRegistry
-from leptond.models.serving import LoaderOptions, ModelLoader, ModelSizes, ServedModel
+from leptond.models.serving import LoaderOptions, LoadPlan, ModelLoader, ModelSizes, ServedModel
 from leptond.models.store import Store, StoredModel, StoredVariant
 
 __all__ = [
+    "LoadPlan",
     "LoadPolicy",
     "LoaderOptions",
     "ModelLease",

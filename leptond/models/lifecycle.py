@@ -3,7 +3,8 @@
         ┌──────────────── unload done ◄── UNLOADING ◄─┐
         ▼                                             │ last lease released
     AVAILABLE ── load ──► LOADING ── ok ──► READY ── unload
-                    ▲        └── error ──► FAILED ── load again ──► LOADING
+        ▲           ▲        ├── error ──► FAILED ── load again ──► LOADING
+        └───────────│────────┘ an error that passes, such as too little memory now
 
 Called from any thread; every transition happens under the entry's lock, callbacks outside it.
 
@@ -19,15 +20,16 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
-from leptond.errors import InvariantViolation, ModelLoading
+from leptond.errors import InvariantViolation, LeptondError, ModelFailed, ModelLoading
 from leptond.types import ModelState
 
 if TYPE_CHECKING:
     from leptond.models.serving import ServedModel
     from leptond.models.store import StoredVariant
 
-__all__ = ["ModelEntry", "ModelLease"]
+__all__ = ["SEE_LOG", "ModelEntry", "ModelLease"]
 
+SEE_LOG = "the daemon's log says why"  # what callers hear of errors that are not theirs to read
 _UNLOAD_RETRY_S = 1.0  # an unload waits for running requests; most end sooner than a retry
 
 
@@ -59,12 +61,13 @@ class ModelEntry:
         clock: Callable[[], float],
     ) -> None:
         self.variant = variant
-        self.reason = ""
+        self.reason = variant.fault
         self.last_used_s = clock()
         self._on_state = on_state
         self._clock = clock
         self._lock = threading.Lock()
-        self._state = ModelState.AVAILABLE
+        self._state = ModelState.FAILED if variant.fault else ModelState.AVAILABLE
+        self._is_retired = False
         self._model: ServedModel | None = None
         self._num_leases = 0
         self._load: Future[ServedModel] | None = None
@@ -110,9 +113,13 @@ class ModelEntry:
         A READY model answers with a finished future.
 
         Raises:
-            ModelLoading: it is on its way out; a moment later it can be loaded again.
+            ModelLoading: it is on its way out, or was changed in the store meanwhile; a moment
+                later it can be loaded.
         """
         with self._lock:
+            if self._is_retired:
+                msg = f"model {self.variant.name} was changed in the store; try again"
+                raise ModelLoading(msg, retry_after_s=_UNLOAD_RETRY_S)
             if self._load is not None:
                 return self._load, False
             if self._state is ModelState.UNLOADING:
@@ -125,23 +132,25 @@ class ModelEntry:
         return self._load, True
 
     def end_load(self, outcome: ServedModel | BaseException) -> None:
-        """LOADING → READY or FAILED; wakes everyone who waits for it."""
-        failed = isinstance(outcome, BaseException)
+        """LOADING → READY, FAILED or, after an error that passes, AVAILABLE; wakes who waits.
+
+        The reason of an error stays until the next load begins. It is shown to callers.
+        """
         with self._lock:
             load = self._load
             if load is None or self._state is not ModelState.LOADING:
                 msg = f"load of {self.variant.name} ended in state {self._state}"
                 raise InvariantViolation(msg)
-            self._state = ModelState.FAILED if failed else ModelState.READY
             self.last_used_s = self._clock()
             if isinstance(outcome, BaseException):
-                self.reason = str(outcome)
+                self._state, self.reason = _after(outcome)
                 self._load = None
             else:
+                self._state = ModelState.READY
                 self._model = outcome
         self._on_state(self.variant.name, self._state)
         if isinstance(outcome, BaseException):
-            load.set_exception(outcome)
+            load.set_exception(_as_ours(self.variant.name, outcome))
         else:
             load.set_result(outcome)
 
@@ -166,3 +175,30 @@ class ModelEntry:
             self._state = ModelState.AVAILABLE
             self._unload = None
         self._on_state(self.variant.name, ModelState.AVAILABLE)
+
+    def retire(self) -> bool:
+        """Take it out of use for ever, when it is AVAILABLE or FAILED; False when it is not.
+
+        For a variant that the store has changed or lost. After it no load begins.
+        """
+        with self._lock:
+            if self._state in (ModelState.AVAILABLE, ModelState.FAILED):
+                self._is_retired = True
+            return self._is_retired
+
+
+def _after(error: BaseException) -> tuple[ModelState, str]:
+    """The state after a load that raised, and the reason as callers may read it."""
+    if not isinstance(error, LeptondError):
+        return ModelState.FAILED, SEE_LOG
+    state = ModelState.AVAILABLE if error.retryable else ModelState.FAILED
+    return state, error.message if error.is_public else SEE_LOG
+
+
+def _as_ours(name: str, error: BaseException) -> LeptondError:
+    """What those who wait for the load are told."""
+    if isinstance(error, LeptondError):
+        return error
+    ours = ModelFailed(f"model {name} could not be loaded: {SEE_LOG}")
+    ours.__cause__ = error
+    return ours

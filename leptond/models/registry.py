@@ -5,6 +5,8 @@ unload). Whoever waits gets a `concurrent.futures.Future`; `leptond.streaming` a
 
 I1  A name is resolved anew for every request: an import shows without a restart.
 I2  After `close` no model is loaded and no loader thread is left.
+I3  What leaves the process names no path: errors of a load tell files from the version's directory
+    on, and errors that are not ours are told by the log only.
 """
 
 from __future__ import annotations
@@ -22,10 +24,12 @@ from leptond.errors import (
     LeptondError,
     ModelFailed,
     ModelLoading,
+    ModelNotFound,
     ShuttingDown,
 )
 from leptond.models.catalogue import Catalogue
 from leptond.models.lifecycle import ModelEntry, ModelLease
+from leptond.models.names import ModelName
 from leptond.models.serving import ModelLoader, ServedModel
 from leptond.models.store import Store, StoredVariant
 from leptond.types import ModelDescription, ModelState
@@ -76,6 +80,7 @@ class ModelRegistry:
         self._lock = threading.Lock()
         self._loading_lock = threading.Lock()
         self._loading: dict[str, _Loading] = {}
+        self._unloading: dict[str, Future[None]] = {}
         self._threads: set[threading.Thread] = set()
         self._listeners: list[StateListener] = []
         self._is_draining = False
@@ -89,8 +94,21 @@ class ModelRegistry:
         return [self._catalogue.describe(entry) for entry in self._catalogue.entries()]
 
     def describe(self, name: str) -> ModelDescription:
-        """One variant. Raises `ModelNotFound`."""
+        """One variant, after a fresh look at its model in the store; not on the event loop.
+
+        Raises:
+            ModelNotFound: the store has no such model and no such variant is loaded.
+        """
+        self._catalogue.look_again(ModelName.parse(name).model)
         return self._catalogue.describe(self._catalogue.find(name))
+
+    def full_name(self, name: str) -> str:
+        """The `model:variant` that a name means; cheaper than `describe`.
+
+        Raises:
+            ModelNotFound: no such model or variant.
+        """
+        return self._catalogue.find(name).variant.name
 
     def state(self, name: str) -> ModelState:
         """Where one variant is in its life; cheaper than `describe`. Raises `ModelNotFound`."""
@@ -144,7 +162,7 @@ class ModelRegistry:
             answer.set_result(lease)
             return answer
         if entry.state is ModelState.FAILED:
-            raise ModelFailed(f"model {entry.variant.name} could not be loaded: {entry.reason}")
+            raise _failed(entry.variant.name, entry.reason)
         if self._policy is LoadPolicy.MANUAL and entry.state is not ModelState.LOADING:
             msg = f"model {entry.variant.name} is not loaded, and models are loaded by hand only"
             raise ModelLoading(msg, retry_after_s=_LOADING_RETRY_S)
@@ -156,18 +174,28 @@ class ModelRegistry:
     def load(self, name: str, on_progress: Progress | None = None) -> Future[ServedModel]:
         """Load a model, or join the load in progress; a READY one is done at once.
 
-        `on_progress` is called on the loader thread. A FAILED model is tried again.
+        `on_progress` is called on the loader thread. A FAILED model is tried again, unless its
+        own files are damaged: then `ModelFailed` says so.
         """
         self._refuse_when_draining()
-        return self._start_load(self._catalogue.find(name), on_progress)
+        entry = self._catalogue.find(name)
+        if entry.variant.fault:
+            raise _failed(entry.variant.name, entry.variant.fault)
+        return self._start_load(entry, on_progress)
 
     def unload(self, name: str) -> Future[None]:
-        """Unload a model once its running requests are done; nothing to do when not READY."""
+        """Unload a model once its running requests are done; nothing to do when not READY.
+
+        When the future ends, the model can be loaded again. Those who ask while it is being
+        unloaded share that unload.
+        """
         entry = self._catalogue.find(name)
-        done: Future[None] = Future()
-        begun = entry.begin_unload()
+        with self._loading_lock:
+            begun = entry.begin_unload()
+            done = Future() if begun else self._unloading.get(entry.variant.name, _nothing())
+            if begun is not None:
+                self._unloading[entry.variant.name] = done
         if begun is None:
-            done.set_result(None)
             return done
         model, drained = begun
 
@@ -178,12 +206,18 @@ class ModelRegistry:
                 model.close()
             except BaseException as error:
                 _LOG.exception("unload failed model=%s", model.name)
-                done.set_exception(error)
+                failure: BaseException | None = error
             else:
                 _LOG.info("unloaded model=%s", model.name)
-                done.set_result(None)
-            finally:
+                failure = None
+            with self._loading_lock:
+                del self._unloading[entry.variant.name]
                 entry.end_unload()
+            self._catalogue.look_again(entry.variant.model)  # it may have been removed meanwhile
+            if failure is None:
+                done.set_result(None)
+            else:
+                done.set_exception(failure)
 
         self._spawn(f"unload-{model.name}", work)
         return done
@@ -237,21 +271,24 @@ class ModelRegistry:
                 listener(stage, fraction)
 
         try:
+            _require_files(variant)
             self._make_room(variant)
             outcome: ServedModel | BaseException = self._loader.load(
                 variant, progress, lambda error: self._on_crash(variant.name, error)
             )
         except LeptondError as error:
             _LOG.warning("load failed model=%s reason=%s", variant.name, error)
-            outcome = error
+            outcome = _without_paths(error, variant)
         except BaseException as error:
             _LOG.exception("load failed model=%s", variant.name)
-            outcome = ModelFailed(f"model {variant.name}: {type(error).__name__}: {error}")
+            outcome = error
         else:
             _LOG.info("loaded model=%s seconds=%.2f", variant.name, self._clock() - started)
         with self._loading_lock:
             del self._loading[variant.name]
             entry.end_load(outcome)
+        if isinstance(outcome, ModelNotFound):
+            self._catalogue.look_again(variant.model)
 
     def _make_room(self, variant: StoredVariant) -> None:
         """Unload idle models, least recently used first, until this one fits."""
@@ -293,6 +330,33 @@ class ModelRegistry:
         for thread in threads:
             thread.join(max(0.0, ends - self._clock()))
         return not any(thread.is_alive() for thread in threads)
+
+
+def _nothing() -> Future[None]:
+    done: Future[None] = Future()
+    done.set_result(None)
+    return done
+
+
+def _failed(name: str, reason: str) -> ModelFailed:
+    return ModelFailed(f"model {name} could not be loaded: {reason}")
+
+
+def _require_files(variant: StoredVariant) -> None:
+    if not variant.directory.is_dir():
+        raise ModelNotFound(f"model {variant.name} is no longer in the store", field="model")
+
+
+def _without_paths(error: LeptondError, variant: StoredVariant) -> LeptondError:
+    """The error as callers may read it (I3); one that they never read stays as it is."""
+    message = variant.without_paths(error.message)
+    if not error.is_public or message == error.message:
+        return error
+    told = type(error)(
+        message, field=error.field, retry_after_s=error.retry_after_s, details=error.details
+    )
+    told.__cause__ = error
+    return told
 
 
 def _hand_over(load: Future[ServedModel], entry: ModelEntry, answer: Future[ModelLease]) -> None:

@@ -27,7 +27,7 @@ from leptond.models.store import StoredVariant
 from leptond.scheduler import ComputeBudget, SchedulerOptions, StepScheduler
 from leptond.text import ChatTemplate, Tokenizer
 
-__all__ = ["LoaderOptions", "ModelLoader", "ModelSizes", "ServedModel"]
+__all__ = ["LoadPlan", "LoaderOptions", "ModelLoader", "ModelSizes", "ServedModel"]
 
 _WEIGHTS_SHARE = 0.9  # of a load's time that the weights take, roughly: progress is for people
 _SESSION_SHARE = 0.95
@@ -69,14 +69,39 @@ class LoaderOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadPlan:
+    """What loading a variant would take, and what it could then do.
+
+    Attributes:
+        weights_bytes, kv_bytes: what is reserved.
+        max_context_tokens: prompt and answer together, as configured; 0: not known before a load.
+    """
+
+    weights_bytes: int
+    kv_bytes: int
+    max_context_tokens: int
+
+    @property
+    def needed_bytes(self) -> int:
+        """What `ModelLoader.load` will reserve."""
+        return self.weights_bytes + self.kv_bytes
+
+
+@dataclass(frozen=True, slots=True)
 class ServedModel:
-    """Everything that a request needs of one loaded variant; alive while a lease is held."""
+    """Everything that a request needs of one loaded variant; alive while a lease is held.
+
+    Attributes:
+        device: where it runs, such as `cuda:0`.
+        max_context_tokens: prompt and answer of one request together, as the scheduler admits it.
+    """
 
     variant: StoredVariant
     capabilities: Capabilities
     tokenizer: Tokenizer
     template: ChatTemplate | None
     scheduler: StepScheduler
+    device: str
     max_context_tokens: int
     _model: Model
     _reservations: tuple[Reservation, ...]
@@ -85,6 +110,11 @@ class ServedModel:
     def name(self) -> str:
         """`model:variant`."""
         return self.variant.name
+
+    @property
+    def reserved_bytes(self) -> int:
+        """Memory that it holds of the budget."""
+        return sum(reservation.num_bytes for reservation in self._reservations)
 
     def close(self) -> None:
         """Stop the worker, free the weights, give the memory back. No lease is held any more.
@@ -130,11 +160,18 @@ class ModelLoader:
 
     def fits(self, variant: StoredVariant) -> bool:
         """Whether the budget has room for it at this moment."""
-        return self._budget.can_reserve(self.needed_bytes(variant))
+        return self._budget.can_reserve(self.plan(variant).needed_bytes)
 
-    def needed_bytes(self, variant: StoredVariant) -> int:
-        """What `load` will reserve for it."""
-        return sum(self._pools(variant, self.estimate(variant)).values())
+    def plan(self, variant: StoredVariant) -> LoadPlan:
+        """What `load` will do; reads metadata only."""
+        return self._plan(variant, self.estimate(variant))
+
+    def _plan(self, variant: StoredVariant, estimate: MemoryEstimate) -> LoadPlan:
+        kv_bytes = self._kv_bytes(variant, estimate)
+        context = self._session_options(variant).max_tokens
+        if context:
+            context = min(context, _kv_tokens(kv_bytes, estimate, context))
+        return LoadPlan(estimate.weights_bytes, kv_bytes, context)
 
     def load(
         self, variant: StoredVariant, progress: Progress, on_crash: Callable[[LeptondError], None]
@@ -151,7 +188,8 @@ class ModelLoader:
         estimate = self.estimate(variant)
         with contextlib.ExitStack() as undo:
             reservations = []
-            for pool, num_bytes in self._pools(variant, estimate).items():
+            plan = self._plan(variant, estimate)
+            for pool, num_bytes in {"weights": plan.weights_bytes, "kv": plan.kv_bytes}.items():
                 reservations.append(self._budget.reserve(num_bytes, variant.name, pool))
                 undo.callback(reservations[-1].release)
             model = backend.load(
@@ -172,7 +210,8 @@ class ModelLoader:
             tokenizer=tokenizer,
             template=template,
             scheduler=scheduler,
-            max_context_tokens=self._fit(variant, model.capabilities).max_tokens,
+            device=self._options.sizes_of(variant.name).device,
+            max_context_tokens=scheduler.max_context_tokens,
             _model=model,
             _reservations=tuple(reservations),
         )
@@ -189,8 +228,8 @@ class ModelLoader:
             msg = f"model {variant.name} runs in whole calls, which this daemon does not serve yet"
             raise UnsupportedCapability(msg)
         session = self._fit(variant, model.capabilities)
-        bytes_per_token = max(1, estimate.slot_bytes // session.max_tokens)
-        max_kv_tokens = max(1, self._kv_bytes(variant, estimate) // bytes_per_token)
+        kv_bytes = self._kv_bytes(variant, estimate)
+        max_kv_tokens = _kv_tokens(kv_bytes, estimate, session.max_tokens)
         return StepScheduler(
             variant.name,
             model,
@@ -211,9 +250,6 @@ class ModelLoader:
             max_tokens=min(wanted.max_tokens or most, most),
             num_threads=wanted.num_threads,
         )
-
-    def _pools(self, variant: StoredVariant, estimate: MemoryEstimate) -> dict[str, int]:
-        return {"weights": estimate.weights_bytes, "kv": self._kv_bytes(variant, estimate)}
 
     def _kv_bytes(self, variant: StoredVariant, estimate: MemoryEstimate) -> int:
         """Room for every slot in full, unless that is more than one model should promise itself.
@@ -242,3 +278,8 @@ class ModelLoader:
             device=self._options.sizes_of(variant.name).device,
             options=self._options.backend_options.get(variant.backend, {}),
         )
+
+
+def _kv_tokens(kv_bytes: int, estimate: MemoryEstimate, slot_tokens: int) -> int:
+    """Tokens whose keys and values fit; a slot of `slot_tokens` takes `estimate.slot_bytes`."""
+    return max(1, kv_bytes // max(1, estimate.slot_bytes // slot_tokens))

@@ -79,6 +79,11 @@ class StepScheduler(WorkerHost[StepWorker]):
         """
         self._admission.require_room()
 
+    @property
+    def max_context_tokens(self) -> int:
+        """Prompt and answer of one request together, as `submit` takes it."""
+        return self._limits.max_context_tokens
+
     def submit(
         self, request: GenerationRequest, sink: ResponseSink[TokenChunk, GenerationSummary]
     ) -> Callable[[], GenerationProgress]:

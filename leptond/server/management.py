@@ -83,7 +83,7 @@ class ManagementService:
     async def load_model(self, request: management_pb2.LoadModelRequest, call: Call) -> None:
         """Load a model; a message per stage, and one when it is ready."""
         refuse_unsupported(request)
-        described = self._models.describe(request.model)
+        described = await self._pool.run(self._models.describe, request.model)
         if request.model_version not in (0, described.version):
             msg = f"model {described.name} has version {described.version} only"
             raise ModelNotFound(msg, field="model_version")
@@ -101,7 +101,8 @@ class ManagementService:
             loaded.cancel()
         ready = self._message(described, call, "ready", 1.0)
         ready.state = model_pb2.MODEL_STATE_READY
-        ready.variant.CopyFrom(_variant(self._models.describe(model.name), model))
+        described = await self._pool.run(self._models.describe, model.name)
+        ready.variant.CopyFrom(_variant(described, model))
         await call.write(ready)
 
     async def unload_model(
@@ -109,17 +110,22 @@ class ManagementService:
     ) -> management_pb2.UnloadModelResponse:
         """Unload one variant, or all of a model, once their calls are done."""
         refuse_unsupported(request)
-        described = self._models.describe(request.model)
-        names = [
-            model.name
+        described = await self._pool.run(self._models.describe, request.model)
+        meant = [
+            model
             for model in self._models.loaded()
             if request.model in (model.name, model.variant.model)
-            and request.model_version in (0, described.version)
         ]
-        freed = sum(self._models.describe(name).estimated_bytes for name in names)
+        versions = {described.version, *(model.variant.version for model in meant)}
+        if request.model_version not in (0, *versions):
+            msg = f"model {request.model} has no version {request.model_version}"
+            raise ModelNotFound(msg, field="model_version")
+        going = [one for one in meant if request.model_version in (0, one.variant.version)]
+        freed = sum(model.reserved_bytes for model in going)
         await call.commit()
-        for name in names:
-            await wait_future(self._models.unload(name))
+        for model in going:
+            await wait_future(self._models.unload(model.name))
+        names = [model.name for model in going]
         return management_pb2.UnloadModelResponse(models=names, freed_bytes=freed)
 
     async def get_load(
@@ -127,7 +133,7 @@ class ManagementService:
     ) -> management_pb2.GetLoadResponse:
         """How busy each loaded model is."""
         refuse_unsupported(request)
-        names = {"", self._models.describe(request.model).name} if request.model else {""}
+        names = {self._models.full_name(request.model)} if request.model else set()
         await call.commit()
         return management_pb2.GetLoadResponse(
             models=[
@@ -183,11 +189,12 @@ def _by_model(
         if model is None:
             model = models[one.model] = model_pb2.Model(
                 name=one.model,
-                versions=[one.version],
                 description=str(one.metadata.get("title", "")),
                 license=str(one.metadata.get("licence", "")),
                 source=str(one.metadata.get("source", "")),
             )
+        if one.version not in model.versions:
+            model.versions[:] = sorted({*model.versions, one.version}, reverse=True)
         if one.is_default:
             model.default_variant = one.variant
         model.variants.append(_variant(one, loaded.get(one.name)))
@@ -222,6 +229,8 @@ def _variant(one: ModelDescription, loaded: ServedModel | None) -> model_pb2.Mod
         capabilities=capabilities,
         state=_STATES[one.state],
         state_reason=one.state_reason,
+        device=loaded.device if loaded is not None else "",
+        disk_bytes=int(one.metadata.get("disk_bytes", 0)),
         memory_bytes=one.estimated_bytes,
     )
 

@@ -163,6 +163,53 @@ async def test_models_are_listed_with_state_and_capabilities(served):
     assert caught.value.code() == grpc.StatusCode.NOT_FOUND
 
 
+async def test_the_list_says_what_a_loaded_model_takes_and_where(start):
+    async with start({"toy": FakeOptions(context=512)}) as served:
+        await collect(served.text().GenerateStream(raw()))
+        (model,) = (await served.management().ListModels(management_pb2.ListModelsRequest())).models
+        assert model.description
+        assert list(model.versions) == [1]
+        (variant,) = model.variants
+        assert variant.device == "cpu"
+        assert variant.disk_bytes > 0
+        assert variant.memory_bytes == served.budget.reserved_bytes
+        assert variant.capabilities.max_context_tokens == 512
+
+
+def of_model(name, max_tokens=12):
+    request = raw()
+    request.model = name
+    request.sampling.max_tokens = max_tokens
+    return request
+
+
+async def test_memory_that_is_short_for_a_while_does_not_fail_a_model(start):
+    big = FakeOptions(weights_bytes=300_000_000)
+    slow = FakeOptions(weights_bytes=300_000_000, tokens_per_s=100, mean_sentences=0)
+    async with start({"busy": slow, "other": big}, memory_bytes=600_000_000) as served:
+        running = served.text().GenerateStream(of_model("busy", 1000))
+        await anext(aiter(running))
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await collect(served.text().GenerateStream(of_model("other")))
+        assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert await check(served, "other") == SERVING
+        running.cancel()
+        async with asyncio.timeout(10):
+            while served.front.num_calls:
+                await asyncio.sleep(0.01)
+        await collect(served.text().GenerateStream(of_model("other")))
+
+
+async def test_an_unload_of_a_version_that_is_not_there_is_not_found(served):
+    await collect(served.text().GenerateStream(raw()))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await served.management().UnloadModel(
+            management_pb2.UnloadModelRequest(model="toy", model_version=9)
+        )
+    assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+    assert served.models.loaded()
+
+
 async def test_a_load_reports_its_progress_and_ends_ready(start):
     async with start({"toy": FakeOptions(load_s=0.2)}) as served:
         call = served.management().LoadModel(management_pb2.LoadModelRequest(model="toy"))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
+import time
 from concurrent.futures import wait
 from types import SimpleNamespace
 
@@ -11,12 +13,14 @@ import pytest
 from leptond.errors import (
     BackendCrashed,
     BackendUnavailable,
+    MemoryBudgetExceeded,
     ModelFailed,
     ModelLoading,
     ModelNotFound,
     ShuttingDown,
 )
-from leptond.models import LoadPolicy, ModelRegistry, Store
+from leptond.models import LoadPlan, LoadPolicy, ModelRegistry, Store
+from leptond.models.store import write_toml
 from leptond.types import ModelState
 from tests.unit.models.test_store import add_model
 
@@ -32,10 +36,10 @@ class Loader:
         self.may_finish = threading.Event()
         self.may_finish.set()
 
-    def needed_bytes(self, variant):
+    def plan(self, variant):
         if variant.backend == "absent":
             raise BackendUnavailable("backend absent is not installed")
-        return 100
+        return LoadPlan(60, 40, 512)
 
     def fits(self, variant):
         del variant
@@ -51,6 +55,8 @@ class Loader:
         return SimpleNamespace(
             name=variant.name,
             variant=variant,
+            max_context_tokens=256,
+            reserved_bytes=70,
             scheduler=SimpleNamespace(drain=lambda: None),
             close=lambda: self.closed.append(variant.name),
         )
@@ -61,11 +67,26 @@ def loader():
     return Loader()
 
 
+class Clock:
+    """Real time, and what a test adds to it."""
+
+    def __init__(self):
+        self.added_s = 0.0
+
+    def __call__(self):
+        return time.monotonic() + self.added_s
+
+
 @pytest.fixture
-def registry(tmp_path, loader):
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def registry(tmp_path, loader, clock):
     for name in ("a", "b", "c"):
         add_model(tmp_path, name=name, variants=("int8", "float32"))
-    registry = ModelRegistry(Store([tmp_path]), loader)
+    registry = ModelRegistry(Store([tmp_path]), loader, clock=clock)
     yield registry
     loader.may_finish.set()
     assert registry.close(10)
@@ -94,10 +115,13 @@ def test_unknown_names_are_not_found_and_the_variants_there_are_named(registry):
         registry.acquire("a:int4")
 
 
-def test_an_import_shows_without_a_restart(registry, tmp_path):
+def test_an_import_shows_without_a_restart(registry, tmp_path, clock):
     with pytest.raises(ModelNotFound):
         registry.acquire("late")
     add_model(tmp_path, name="late")
+    with pytest.raises(ModelNotFound):  # the disk is not asked again at once
+        registry.acquire("late")
+    clock.added_s = 1.1
     registry.acquire("late").result(10).release()
 
 
@@ -133,11 +157,108 @@ def test_a_failed_model_says_so_at_once_and_an_explicit_load_tries_again(registr
     assert registry.load("a").result(10).name == "a:int8"
 
 
-def test_an_error_that_is_not_ours_fails_the_model_and_not_the_registry(registry, loader):
+def test_an_error_that_is_not_ours_fails_the_model_and_not_the_registry(registry, loader, caplog):
     loader.error = ZeroDivisionError("surprise")
-    with pytest.raises(ModelFailed, match="ZeroDivisionError: surprise"):
+    with pytest.raises(ModelFailed) as caught:
         registry.load("a").result(10)
-    assert registry.describe("a").state is ModelState.FAILED
+    assert str(caught.value) == "model a:int8 could not be loaded: the daemon's log says why"
+    described = registry.describe("a")
+    assert (described.state, described.state_reason) == (
+        ModelState.FAILED,
+        "the daemon's log says why",
+    )
+    assert "ZeroDivisionError: surprise" in caplog.text
+
+
+def test_a_lack_of_memory_passes(registry, loader):
+    loader.error = MemoryBudgetExceeded("too little memory")
+    with pytest.raises(MemoryBudgetExceeded):
+        registry.acquire("a").result(10)
+    described = registry.describe("a")
+    assert described.state is ModelState.AVAILABLE
+    assert described.state_reason == "too little memory"
+    loader.error = None
+    registry.acquire("a").result(10).release()
+
+
+def test_no_path_leaves_the_process(registry, loader, tmp_path):
+    loader.error = ModelFailed(f"{tmp_path}/a/1/int8/body.onnx: torn")
+    with pytest.raises(ModelFailed) as caught:
+        registry.acquire("a").result(10)
+    assert str(caught.value) == "int8/body.onnx: torn"
+    assert registry.describe("a").state_reason == "int8/body.onnx: torn"
+
+
+def test_a_damaged_model_fails_alone_until_it_is_mended(registry, tmp_path):
+    file = tmp_path / "a" / "1" / "int8" / "variant.toml"
+    whole = file.read_text()
+    file.write_text("precision = 'int8'")
+    states = {one.name: one.state for one in registry.describe_all()}
+    assert (states["a:int8"], states["b:int8"]) == (ModelState.FAILED, ModelState.AVAILABLE)
+    for ask in (registry.acquire, registry.load):
+        with pytest.raises(ModelFailed, match=r"variant.toml: key 'backend'") as caught:
+            ask("a")
+        assert str(tmp_path) not in str(caught.value)
+    file.write_text(whole)
+    registry.describe("a")
+    registry.acquire("a").result(10).release()
+
+
+@pytest.mark.parametrize("look", ["refresh", "load"])
+def test_a_model_that_was_removed_is_not_found(registry, tmp_path, look):
+    registry.describe_all()
+    shutil.rmtree(tmp_path / "a")
+    told = threading.Semaphore(0)
+    registry.watch(lambda _, state: told.release() if state is ModelState.FAILED else None)
+    if look == "refresh":
+        assert "a:int8" not in {one.name for one in registry.describe_all()}
+    else:
+        with pytest.raises(ModelNotFound):
+            registry.acquire("a").result(10)
+        for _ in ("the load", "both variants", "are gone"):
+            assert told.acquire(timeout=10)
+    with pytest.raises(ModelNotFound):
+        registry.acquire("a")
+
+
+def test_a_removed_model_that_is_loaded_stays_until_it_is_unloaded(registry, tmp_path):
+    registry.load("a").result(10)
+    shutil.rmtree(tmp_path / "a")
+    registry.describe_all()
+    registry.acquire("a").result(10).release()
+    registry.unload("a").result(10)
+    with pytest.raises(ModelNotFound):
+        registry.acquire("a")
+
+
+def test_after_an_unload_a_load_is_never_refused(registry):
+    for _ in range(50):
+        registry.load("a").result(10)
+        registry.unload("a").result(10)
+    registry.load("a").result(10)
+
+
+def test_two_unloads_of_one_model_end_together(registry):
+    lease = registry.acquire("a").result(10)
+    first, second = registry.unload("a"), registry.unload("a")
+    assert not second.done()
+    lease.release()
+    for unload in (first, second):
+        unload.result(10)
+
+
+def test_the_list_tells_what_is_taken_and_where_nothing_is(registry, tmp_path):
+    write_toml(
+        tmp_path / "a" / "model.toml",
+        {"tasks": ["chat"], "default_variant": "int8", "title": "A", "source": "/home/x/a.gguf"},
+    )
+    described = registry.describe("a")
+    assert (described.max_context_tokens, described.estimated_bytes) == (512, 100)
+    assert (described.metadata["title"], described.metadata["source"]) == ("A", "a.gguf")
+    assert described.metadata["disk_bytes"] > 0
+    registry.load("a").result(10)
+    described = registry.describe("a")
+    assert (described.max_context_tokens, described.estimated_bytes) == (256, 70)
 
 
 def test_progress_reaches_everyone_who_listens(registry, loader):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+from pathlib import Path
 
 import pytest
 
-from leptond.errors import ModelFailed
 from leptond.models import Store
 from leptond.models.store import MODEL_FILE, VARIANT_FILE, write_toml
 from leptond.types import Task
@@ -54,19 +55,37 @@ def test_a_model_without_a_version_is_no_model(tmp_path):
     assert Store([tmp_path]).find("toy") is None
 
 
-def test_a_damaged_file_is_named(tmp_path):
+def test_a_damaged_file_is_named_and_logged_once_and_the_others_go_on(tmp_path, caplog):
     add_model(tmp_path)
+    add_model(tmp_path, name="whole")
     (tmp_path / "toy" / MODEL_FILE).write_text("tasks = [")
-    with pytest.raises(ModelFailed, match=MODEL_FILE):
-        Store([tmp_path]).scan()
+    store = Store([tmp_path])
+    for _ in range(2):
+        found = store.scan()
+    fault = found["toy"].variants["int8"].fault
+    assert fault.startswith(MODEL_FILE)
+    assert str(tmp_path) not in fault
+    assert found["whole"].variants["int8"].fault == ""
+    assert caplog.text.count("damaged model") == 1
 
 
 def test_a_variant_without_its_backend_is_named(tmp_path):
     add_model(tmp_path)
     file = tmp_path / "toy" / "1" / "int8" / VARIANT_FILE
     file.write_text("precision = 'int8'")
-    with pytest.raises(ModelFailed, match="backend"):
-        Store([tmp_path]).scan()
+    fault = Store([tmp_path]).scan()["toy"].variants["int8"].fault
+    assert fault == "variant.toml: key 'backend' is missing or is no text"
+
+
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [("tasks = 5", "tasks"), ("tasks = ['dance']", "tasks"), ("max_context_tokens = 'x'", "max_c")],
+)
+def test_a_value_that_is_not_known_is_a_fault(tmp_path, line, key):
+    add_model(tmp_path)
+    file = tmp_path / "toy" / "1" / "int8" / VARIANT_FILE
+    file.write_text(f"backend = 'fake'\nprecision = 'int8'\n{line}\n")
+    assert f"key '{key}" in Store([tmp_path]).scan()["toy"].variants["int8"].fault
 
 
 def test_staging_leaves_nothing_behind_when_it_fails(tmp_path):
@@ -106,12 +125,12 @@ def test_publishing_gives_the_next_version_and_a_variant_of_it(tmp_path):
         version = staging / "version"
         (version / "float32").mkdir(parents=True)
         write_toml(version / "float32" / VARIANT_FILE, {"backend": "fake", "precision": "float32"})
-        assert store.publish_version("toy", version) == 4
+        told = {"default_variant": "float32", "tasks": ["chat"]}
+        assert store.publish_version("toy", version, told) == 4
         other = staging / "int8"
         other.mkdir()
         write_toml(other / VARIANT_FILE, {"backend": "fake", "precision": "int8"})
         store.publish_variant("toy", 4, "int8", other)
-        store.write_model_file("toy", {"default_variant": "float32", "tasks": ["chat"]}, staging)
     model = store.find("toy")
     assert (model.version, model.default_variant) == (4, "float32")
     assert set(model.variants) == {"float32", "int8"}
@@ -126,3 +145,52 @@ def test_a_variant_can_be_replaced(tmp_path):
         write_toml(fresh / VARIANT_FILE, {"backend": "fake", "precision": "int8", "mark": "new"})
         store.publish_variant("toy", 1, "int8", fresh)
     assert store.find("toy").variants["int8"].facts["mark"] == "new"
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def publish(store, mark):
+    with store.staging() as staging:
+        version = staging / "version"
+        (version / "int8").mkdir(parents=True)
+        write_toml(version / "int8" / VARIANT_FILE, {"backend": "fake", "precision": "int8"})
+        facts = {"default_variant": "int8", "tasks": ["chat"], "mark": mark}
+        return store.publish_version("toy", version, facts)
+
+
+@pytest.mark.parametrize("old", ["none", "imported", "without a version"])
+@pytest.mark.parametrize("is_after", [False, True])
+@pytest.mark.parametrize("step", range(3))
+def test_a_kill_at_any_rename_leaves_the_old_state_or_the_new_one(
+    tmp_path, monkeypatch, old, is_after, step
+):
+    store = Store([tmp_path])
+    if old == "imported":
+        publish(store, "old")
+    elif old == "without a version":
+        add_model(tmp_path)
+    before = store.find("toy")
+    rename, num_renames = Path.rename, 0
+
+    def killing(source, target):
+        nonlocal num_renames
+        num_renames += 1
+        if num_renames <= step or is_after:
+            rename(source, target)
+        if num_renames > step:
+            raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", killing)
+        with contextlib.suppress(Killed):
+            publish(store, "new")
+    found = store.find("toy")
+    is_new = found is not None and found.facts.get("mark") == "new"
+    if not is_new:
+        assert (found and found.version) == (before and before.version)
+        assert (found and found.facts.get("mark")) == (before and before.facts.get("mark"))
+    publish(store, "last")
+    assert store.find("toy").facts["mark"] == "last"
+    assert {one.name for one in tmp_path.iterdir()} == {"toy"}
