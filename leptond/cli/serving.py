@@ -59,6 +59,11 @@ def serve(config_path: Path | None, fake_models: tuple[str, ...], **flags: Any) 
         fakes = [parse_fake_model(text) for text in fake_models]
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--fake-model") from error
+    names = [name for name, _ in fakes]
+    for name in names:
+        if names.count(name) > 1:
+            msg = f"{name!r} is given more than once"
+            raise click.BadParameter(msg, param_hint="--fake-model")
     given = {"--" + name.replace("_", "-"): value for name, value in flags.items()}
     loaded = read_config(config_path, given)
     host = HostEnvironment.read()
