@@ -51,7 +51,7 @@ class Graph:
             )
         except Exception as error:  # pybind11 gives its own classes, without a common base
             _LOG.warning("graph_unreadable path=%s reason=%s", path, error)
-            raise ModelFailed(f"{path.name}: ONNX Runtime cannot load it") from error
+            raise ModelFailed(f"{path}: ONNX Runtime cannot load it") from error
         device.check_providers(session.get_providers())
         return cls(session, device)
 
