@@ -3,8 +3,8 @@
 Called by the registry only, from any thread.
 
 I1  A loaded variant stays as it is until it is unloaded, whatever the store says meanwhile.
-I2  A name that is not there is looked for on disk at most once a second, so that callers who ask
-    for it on the event loop cost it next to nothing.
+I2  A name that is not there is looked for on disk at most once a second, unless models came or
+    went, so that callers who ask for it on the event loop cost it next to nothing.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Catalogue:
         self._lock = threading.Lock()
         self._entries: dict[str, ModelEntry] = {}
         self._defaults: dict[str, str] = {}
-        self._misses: dict[str, float] = {}
+        self._misses: dict[str, tuple[float, tuple[int, ...]]] = {}
         self._fixed: frozenset[str] = frozenset()
         for variant in fixed:
             alone = {variant.variant: variant}
@@ -94,11 +94,12 @@ class Catalogue:
         parsed = ModelName.parse(name)
         if (entry := self._lookup(parsed)) is not None:
             return entry
-        if not self._is_known_miss(str(parsed)):
+        stamp = self._store.stamp()  # before the look, so that no import falls in between
+        if not self._is_known_miss(str(parsed), stamp):
             self.look_again(parsed.model)
             if (entry := self._lookup(parsed)) is not None:
                 return entry
-            self._remember_miss(str(parsed))
+            self._remember_miss(str(parsed), stamp)
         known = [key for key in self.names() if key.startswith(f"{parsed.model}:")]
         hint = f"; it has {', '.join(known)}" if known else ""
         raise ModelNotFound(f"no model {str(parsed)!r} in the store{hint}", field="model")
@@ -141,16 +142,16 @@ class Catalogue:
             return 0, 0, SEE_LOG
         return plan.max_context_tokens, plan.needed_bytes, ""
 
-    def _is_known_miss(self, name: str) -> bool:
+    def _is_known_miss(self, name: str, stamp: tuple[int, ...]) -> bool:
         with self._lock:
-            missed = self._misses.get(name)
-            return missed is not None and self._clock() - missed < _MISS_S
+            when, seen = self._misses.get(name, (-_MISS_S, ()))
+            return seen == stamp and self._clock() - when < _MISS_S
 
-    def _remember_miss(self, name: str) -> None:
+    def _remember_miss(self, name: str, stamp: tuple[int, ...]) -> None:
         with self._lock:
             if len(self._misses) >= _MAX_MISSES:
                 self._misses.clear()
-            self._misses[name] = self._clock()
+            self._misses[name] = (self._clock(), stamp)
 
     def _lookup(self, name: ModelName) -> ModelEntry | None:
         full = str(name) if name.variant else self._defaults.get(name.model)

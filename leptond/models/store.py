@@ -116,6 +116,10 @@ class Store:
                 return model
         return None
 
+    def stamp(self) -> tuple[int, ...]:
+        """Changes when a model comes or goes; costs one look at each directory."""
+        return tuple(root.stat().st_mtime_ns for root in self.directories if root.is_dir())
+
     def _read(self, file: Path) -> StoredModel | None:
         try:
             versions = [int(entry.name) for entry in file.parent.iterdir() if _is_version(entry)]

@@ -119,10 +119,18 @@ def test_an_import_shows_without_a_restart(registry, tmp_path, clock):
     with pytest.raises(ModelNotFound):
         registry.acquire("late")
     add_model(tmp_path, name="late")
-    with pytest.raises(ModelNotFound):  # the disk is not asked again at once
-        registry.acquire("late")
     clock.added_s = 1.1
     registry.acquire("late").result(10).release()
+
+
+def test_a_name_that_is_not_there_is_looked_for_once_a_second(registry, tmp_path, clock):
+    with pytest.raises(ModelNotFound):
+        registry.try_acquire("a:late")
+    (tmp_path / "a" / "1" / "float32").rename(tmp_path / "a" / "1" / "late")
+    with pytest.raises(ModelNotFound):
+        registry.try_acquire("a:late")
+    clock.added_s = 1.1
+    assert registry.try_acquire("a:late") is None
 
 
 def test_many_callers_share_one_load(registry, loader):
