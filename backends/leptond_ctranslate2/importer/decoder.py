@@ -8,6 +8,7 @@ import numpy as np
 from ctranslate2.specs import attention_spec, common_spec, transformer_spec
 
 from leptond.checkpoint import DecoderArchitecture, RotaryEmbedding
+from leptond.errors import UnsupportedCapability
 from leptond_ctranslate2.importer.layers import set_attention, set_embedding, set_linear, set_norm
 from leptond_ctranslate2.importer.weights import WeightReader
 
@@ -25,8 +26,19 @@ def max_exact_positions(architecture: DecoderArchitecture) -> int:
 
 
 def build_decoder(architecture: DecoderArchitecture, weights: WeightReader) -> Any:
-    """Return the filled specification, without vocabulary and configuration."""
+    """Return the filled specification, without vocabulary and configuration.
+
+    Raises:
+        UnsupportedCapability: frequency factors beside a 16-bit type, to which the engine
+            converts them when it loads the model, and which it then does not read.
+    """
     a = architecture
+    if a.rotary.frequency_factors is not None and weights.precision.float_type != "float32":
+        raise UnsupportedCapability(
+            f"CTranslate2 does not take rotary frequency factors in {weights.precision}; "
+            "float32 and int8 have them",
+            field="precision",
+        )
     decoder = transformer_spec.TransformerDecoderSpec(
         a.num_layers,
         a.num_heads,
@@ -62,8 +74,8 @@ def _set_layer(layer: Any, weights: WeightReader, name: str, a: DecoderArchitect
     if a.has_qk_norm:
         set_norm(attention.q_norm, weights, f"{name}.attention.q_norm")
         set_norm(attention.k_norm, weights, f"{name}.attention.k_norm")
-    factors = _divisors(a.rotary)
-    if factors is not None:
+    if a.rotary.frequency_factors is not None:
+        factors = np.array(a.rotary.frequency_factors, np.float32) * a.rotary.linear_factor
         attention.rotary_scaling_long_factor = factors
         attention.rotary_scaling_short_factor = factors
     set_norm(layer.ffn.layer_norm, weights, f"{name}.ffn_norm")
@@ -73,21 +85,16 @@ def _set_layer(layer: Any, weights: WeightReader, name: str, a: DecoderArchitect
 
 
 def _rotary_scaling(rotary: RotaryEmbedding) -> dict[str, Any]:
-    """Return the engine's one kind of scaling that takes any divisor of each frequency.
+    """Return the arguments of the engine's scaling of angles.
 
-    Without `max_position_embeddings` it multiplies sines and cosines by nothing.
+    Of its kinds one takes any divisor of each frequency; without `max_position_embeddings` it
+    multiplies sines and cosines by nothing.
     """
-    if _divisors(rotary) is None:
+    if rotary.frequency_factors is not None:
+        return {"rotary_scaling_type": attention_spec.RotaryScalingType.Su}
+    if rotary.linear_factor == 1:
         return {}
-    return {"rotary_scaling_type": attention_spec.RotaryScalingType.Su}
-
-
-def _divisors(rotary: RotaryEmbedding) -> np.ndarray | None:
-    if rotary.frequency_factors is None and rotary.linear_factor == 1:
-        return None
-    factors = (
-        np.ones(rotary.dim // 2)
-        if rotary.frequency_factors is None
-        else np.array(rotary.frequency_factors)
-    )
-    return (factors * rotary.linear_factor).astype(np.float32)
+    return {
+        "rotary_scaling_type": attention_spec.RotaryScalingType.Linear,
+        "rotary_scaling_factor": rotary.linear_factor,
+    }

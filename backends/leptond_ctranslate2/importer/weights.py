@@ -127,7 +127,7 @@ class WeightReader:
         report: Callable[[int], None],
     ) -> None:
         self._checkpoint = checkpoint
-        self._precision = precision
+        self.precision = precision
         self._limit = int8_limit
         self._report = report
         self._shapes = expected_shapes(checkpoint.architecture)
@@ -139,15 +139,15 @@ class WeightReader:
     def matrix(self, *names: str, num_rows: int | None = None) -> Matrix:
         """A matrix that may be quantised: the named ones below each other, cut to `num_rows`."""
         shape, read = self._joined(names, num_rows)
-        if not self._precision.has_int8_weights:
-            return Matrix(_Floats(shape, self._precision.float_type, self._report, read), None)
+        if not self.precision.has_int8_weights:
+            return Matrix(_Floats(shape, self.precision.float_type, self._report, read), None)
         weight = _Bytes(shape, self._report, read, self._limit)
         return Matrix(weight, _Floats(shape[:1], "float32", self._report, weight.scales))
 
     def vector(self, *names: str, num_rows: int | None = None) -> StoredVariable:
         """A tensor that is never quantised: biases, gains, positions."""
         shape, read = self._joined(names, num_rows)
-        return _Floats(shape, self._precision.float_type, self._report, read)
+        return _Floats(shape, self.precision.float_type, self._report, read)
 
     def _joined(self, names: tuple[str, ...], num_rows: int | None) -> tuple[tuple[int, ...], Read]:
         shapes = [self._shapes[name] for name in names]
