@@ -26,6 +26,15 @@ PYTHONS = ("python3.11", "python3.12", "python3.13")
 ALL_TESTS = ("tests",)
 # What shows that a set of dependencies works: the real engine, the real server, the real commands.
 SPINE = ("tests/contract", "tests/integration", "tests/e2e")
+# The same without what compares files of the checkout.
+BEHAVIOUR = (
+    "tests/contract/backend",
+    "tests/contract/leptond_ctranslate2",
+    "tests/contract/leptond_onnxruntime",
+    "tests/integration",
+    "tests/e2e",
+)
+PACKAGES = ("leptond", "backends", "clients")
 DAEMON_MODULES = ("numpy", "onnxruntime", "opentelemetry", "pydantic", "tokenizers", "uvloop")
 
 
@@ -97,7 +106,7 @@ ROWS = (
         SPINE,
         needed="import",
     ),
-    Row("wheel", "the built wheel in a clean environment", "all", SPINE, from_wheel=True),
+    Row("wheel", "the built wheel in a clean environment", "all", BEHAVIOUR, from_wheel=True),
     Row(
         "client-only",
         "the base install, from the wheel: the client and nothing of the daemon",
@@ -175,6 +184,17 @@ def check_absence(row: Row, python: Path) -> None:
     execute([python, "-c", code, *row.absent_modules], ROOT)
 
 
+def copy_without_packages(target: Path) -> None:
+    """Copy the checkout's files, but for the packages that the wheel brings."""
+    listing = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for name in listing.stdout.splitlines():
+        if name.split("/")[0] not in PACKAGES:
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, target / name)
+
+
 def run_row(row: Row) -> None:
     """Make the row's environment anew and run its tests; raise `RowFailed`."""
     folder = ENVIRONMENTS / row.name
@@ -190,8 +210,7 @@ def run_row(row: Row) -> None:
     checkout = ROOT
     if row.from_wheel:
         checkout = folder / "checkout"
-        shutil.copytree(ROOT / "tests", checkout / "tests")
-        shutil.copy(ROOT / "pyproject.toml", checkout)
+        copy_without_packages(checkout)
     for command in ["lepton", *(["leptond"] if row.extras else [])]:
         execute([bin_folder / command, "--help"], checkout)
     tests = [path for path in row.tests if (checkout / path).exists()]

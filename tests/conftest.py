@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
+import signal
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -54,8 +55,12 @@ settings.load_profile("ci")
 
 
 def pytest_sessionstart() -> None:
-    """Prepare the leak check."""
+    """Prepare the leak check, and let Ctrl-C be tested.
+
+    A shell starts what runs in its background with Ctrl-C ignored, and processes inherit that.
+    """
     open_process_wide_descriptors()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def required_extras() -> frozenset[str]:
