@@ -34,7 +34,7 @@ BEHAVIOUR = (
     "tests/integration",
     "tests/e2e",
 )
-PACKAGES = ("leptond", "backends", "clients")
+PACKAGES = ("leptond/", "backends/leptond_", "clients/python/leptond_client/")
 DAEMON_MODULES = ("numpy", "onnxruntime", "opentelemetry", "pydantic", "tokenizers", "uvloop")
 
 
@@ -43,7 +43,7 @@ class Row:
     """One set of dependencies and what must work with it.
 
     `extras` empty means the base install. `constraints` are requirement lines. `from_wheel` means a
-    built wheel and a copy of the tests, so that nothing is found in the checkout.
+    built wheel and a copy of the checkout without its packages, so that they are not found there.
     `needed` is the value of LEPTOND_TEST_EXTRAS: tests that need other extras are left out.
     `newest_python` takes the newest supported interpreter of this machine, else the oldest.
     """
@@ -190,7 +190,7 @@ def copy_without_packages(target: Path) -> None:
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     for name in listing.stdout.splitlines():
-        if name.split("/")[0] not in PACKAGES:
+        if not name.startswith(PACKAGES):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, target / name)
 
