@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from leptond.checkpoint import Checkpoint
+from leptond.checkpoint import DecoderCheckpoint
 from leptond_onnxruntime.importer import graph_io as io
 from leptond_onnxruntime.importer.graph_writer import MICROSOFT, GraphWriter
 from leptond_onnxruntime.importer.rotary_tables import rotary_tables
@@ -28,7 +28,7 @@ class BodyBuilder:
     def __init__(
         self,
         graph: GraphWriter,
-        checkpoint: Checkpoint,
+        checkpoint: DecoderCheckpoint,
         weight_format: WeightFormat,
         dtype: np.dtype[Any],
     ) -> None:

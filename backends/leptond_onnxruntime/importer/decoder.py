@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from leptond.checkpoint import Checkpoint, DecoderArchitecture
+from leptond.checkpoint import Checkpoint, DecoderArchitecture, DecoderCheckpoint
 from leptond.errors import UnsupportedCapability
 from leptond_onnxruntime.importer import graph_io as io
 from leptond_onnxruntime.importer.body import BodyBuilder
@@ -46,6 +46,9 @@ def write_decoder(
     checkpoint: Checkpoint, directory: Path, precision: io.Precision, progress: Progress
 ) -> io.GraphSpec:
     """Do the work of `leptond_onnxruntime.importer.import_decoder`."""
+    if not isinstance(checkpoint, DecoderCheckpoint):
+        family = checkpoint.architecture.family
+        raise UnsupportedCapability(f"{checkpoint.path}: only decoders are imported, not {family}")
     architecture = checkpoint.architecture
     _refuse_unbuilt(checkpoint.path, architecture)
     recipe = _RECIPES[precision]
