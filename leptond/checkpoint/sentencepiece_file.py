@@ -97,7 +97,7 @@ def _read(path: Path, data: bytes) -> SentencePieceFile:
 
 
 def _piece(fields: dict[int, int | bytes]) -> Piece:
-    text, score = fields[_PIECE_TEXT], fields.get(_PIECE_SCORE, b"\0\0\0\0")
+    text, score = fields.get(_PIECE_TEXT), fields.get(_PIECE_SCORE, b"\0\0\0\0")
     kind = fields.get(_PIECE_KIND, TokenKind.NORMAL.value)
     if not isinstance(text, bytes) or not isinstance(score, bytes) or isinstance(kind, bytes):
         raise TypeError("a field of a piece has another type")

@@ -7,6 +7,11 @@ Marian's vocabulary holds the pieces of two models, one per language. A piece of
 must keep its id and never be chosen for this one's text, and `tokenizers` can neither leave it out
 nor give it a score that means "never" (the score of unknown text follows from the lowest one). So
 it is written with a mark that normalised text cannot contain.
+
+A piece of one character is another matter: SentencePiece hands on what it does not know as it is,
+and Marian finds it in the vocabulary if the other language has it. Such a piece gets the score of
+unknown text. (Of several unknown characters in a row SentencePiece makes one unknown piece; here
+each is looked up.)
 """
 
 from __future__ import annotations
@@ -22,6 +27,8 @@ __all__ = ["unigram", "unigram_of_shared_vocabulary"]
 _SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
 # Invisible where a text should show a foreign piece after all.
 _MARK = "\N{ZERO WIDTH SPACE}"
+# What an unknown character scores below the worst piece: `kUnkPenalty` of SentencePiece.
+_UNKNOWN_PENALTY = 10.0
 
 
 def unigram(
@@ -61,6 +68,7 @@ def unigram_of_shared_vocabulary(
     scores_of = {
         piece.text: piece.score for piece in model.pieces if piece.kind is TokenKind.NORMAL
     }
+    unknown_score = min(scores_of.values(), default=0.0) - _UNKNOWN_PENALTY
     tokens = [""] * len(ids)
     kinds = [TokenKind.NORMAL] * len(ids)
     scores = [0.0] * len(ids)
@@ -70,6 +78,8 @@ def unigram_of_shared_vocabulary(
             kinds[token_id] = TokenKind.CONTROL
         elif token in scores_of:
             scores[token_id] = scores_of[token]
+        elif len(token) == 1:
+            scores[token_id] = unknown_score
         else:
             tokens[token_id] = _MARK + token
     missing = [text for text in scores_of if text not in ids]
