@@ -20,6 +20,7 @@ from leptond.errors import InvalidRequest, UnsupportedCapability
 
 __all__ = ["read_decoder_text"]
 
+_NO_TOKEN = -1
 _SAMPLING = ("temperature", "top_k", "top_p", "min_p")
 
 
@@ -102,11 +103,11 @@ def _named(config: JsonFacts, key: str, tokenizer: HfTokenizer) -> int | None:
 
 
 def _ids(facts: JsonFacts, key: str, tokenizer: HfTokenizer) -> list[int]:
-    """Return the token ids under `key`, which holds one, a list, or nothing."""
+    """Return the token ids under `key`, which holds one, a list, or nothing (-1 in old files)."""
     value: Any = facts.values.get(key)
-    ids = value if isinstance(value, list) else [] if value is None else [value]
+    ids = value if isinstance(value, list) else [] if value in (None, _NO_TOKEN) else [value]
     for token_id in ids:
-        if type(token_id) is not int or tokenizer.engine.id_to_token(token_id) is None:
+        if not tokenizer.has_id(token_id):
             raise InvalidRequest(f"{facts.path}: {key}: token {token_id!r} is not in the tokenizer")
     return ids
 

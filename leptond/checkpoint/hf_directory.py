@@ -165,9 +165,6 @@ class NamedTensors:
                 )
             _LOG.info("tensor not imported name=%s path=%s", name, weights.path)
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._sources
-
     def read(self, name: str) -> npt.NDArray[np.float32]:
         """Return the tensor of canonical `name`, as it is stored.
 

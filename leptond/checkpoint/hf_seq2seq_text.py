@@ -228,8 +228,7 @@ def _assets(
     target: HfTokenizer | None = None,
 ) -> TextAssets:
     answers = target or tokenizer
-    eos_token = answers.engine.id_to_token(defaults.eos_token_id)
-    if eos_token is None:
+    if not answers.has_id(defaults.eos_token_id):
         raise InvalidRequest(f"{directory.path}: token {defaults.eos_token_id} has no text")
     return TextAssets(
         tokenizer_json=tokenizer.definition,
@@ -241,7 +240,7 @@ def _assets(
             eos_token_id=defaults.eos_token_id,
             stop_token_ids=(defaults.eos_token_id,),
             bos_token="",
-            eos_token=eos_token,
+            eos_token=str(answers.engine.id_to_token(defaults.eos_token_id)),
             pad_token_id=defaults.pad_token_id,
             unknown_token_id=defaults.unknown_token_id,
         ),

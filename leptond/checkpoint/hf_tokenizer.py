@@ -40,7 +40,8 @@ class HfTokenizer:
         # Padding and truncation of the file would change what is counted below.
         self.engine.no_padding()
         self.engine.no_truncation()
-        largest = max(self.engine.get_vocab(with_added_tokens=True).values(), default=-1)
+        self._ids = frozenset(self.engine.get_vocab(with_added_tokens=True).values())
+        largest = max(self._ids, default=-1)
         if vocab_size is not None and largest >= vocab_size:
             raise InvalidRequest(
                 f"{source}: token {largest} is beyond the {vocab_size} rows of the embedding"
@@ -68,6 +69,10 @@ class HfTokenizer:
     def ids_around_nothing(self) -> list[int]:
         """Return what an empty text becomes: the special tokens alone."""
         return list(self.engine.encode("", add_special_tokens=True).ids)
+
+    def has_id(self, token_id: object) -> bool:
+        """Whether a token of that id is in the vocabulary."""
+        return type(token_id) is int and token_id in self._ids
 
     def id_of(self, token: str) -> int | None:
         """Return the id of a token, None when it is not in the vocabulary."""

@@ -12,7 +12,7 @@ import pytest
 import sentencepiece
 from tokenizers import Tokenizer
 
-from leptond.checkpoint import Seq2SeqDefaults, open_checkpoint
+from leptond.checkpoint import Seq2SeqDefaults, open_checkpoint, write_text_assets
 from leptond.checkpoint.sentencepiece_file import SentencePieceFile
 from leptond.checkpoint.vocabulary import TokenKind
 from leptond.errors import InvalidRequest, UnsupportedCapability
@@ -103,6 +103,13 @@ def test_a_t5_with_sentencepiece_only_is_tokenised_as_by_the_library(trained, tm
     )
 
 
+def test_both_tokenizers_of_marian_are_written(tmp_path):
+    text = open_checkpoint(make_tiny_model("marian", tmp_path / "m"))
+    write_text_assets(text, tmp_path)
+    for name in ("tokenizer.json", "target_tokenizer.json"):
+        assert Tokenizer.from_file(str(tmp_path / name)).token_to_id("</s>") == 0
+
+
 def test_both_sides_of_marian_are_tokenised_as_by_the_library(tmp_path):
     directory = make_tiny_model("marian", tmp_path / "m")
     text = open_checkpoint(directory).text
@@ -135,6 +142,20 @@ def _looked_up(
             if token_id != 1 or ids[-1:] != [1]:
                 ids.append(token_id)
     return ids
+
+
+@pytest.mark.parametrize("normalizer", [b"\x18\x00", b"\x20\x00", b"\x18\x00\x20\x00"])
+def test_what_a_model_does_with_spaces_is_kept(tmp_path, normalizer):
+    directory = make_tiny_model("t5-relu", tmp_path / "m")
+    (directory / "tokenizer.json").unlink()
+    path = directory / "spiece.model"
+    write_spm(path, pieces(ENGLISH))
+    path.write_bytes(path.read_bytes() + b"\x1a" + bytes([len(normalizer)]) + normalizer)
+    theirs = sentencepiece.SentencePieceProcessor(model_file=str(path))
+    tokenizer = Tokenizer.from_str(open_checkpoint(directory).text.tokenizer_json)
+    for text in (*ODD_TEXTS, *random_texts(100)):
+        if "<" not in text:
+            assert tokenizer.encode(text).ids == [*theirs.encode(text), 1], text
 
 
 def test_answers_of_marian_are_written_with_the_targets_pieces(tmp_path):
