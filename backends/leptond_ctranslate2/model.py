@@ -219,7 +219,10 @@ def _read_vocabulary(directory: Path, description: EngineDescription) -> list[st
     tokens = read_vocabulary(path)
     if len(tokens) < description.vocab_size:
         raise ModelFailed(f"{path} has {len(tokens)} tokens; the model {description.vocab_size}")
-    return tokens[: description.vocab_size]
+    tokens = tokens[: description.vocab_size]
+    if len(set(tokens)) < len(tokens):
+        raise ModelFailed(f"{path} has a token twice: import the model again")
+    return tokens
 
 
 def _read_endings(directory: Path) -> SourceEndings:

@@ -29,17 +29,12 @@ class Vocabulary:
     """Both directions, exact.
 
     Args:
-        tokens: by id.
-
-    Raises:
-        ModelFailed: a string occurs twice.
+        tokens: by id; none twice.
     """
 
     def __init__(self, tokens: Sequence[str]) -> None:
         self._tokens = tokens
         self._ids = {token: token_id for token_id, token in enumerate(tokens)}
-        if len(self._ids) < len(tokens):
-            raise ModelFailed("a vocabulary with the same token twice: import the model again")
 
     def __len__(self) -> int:
         return len(self._tokens)

@@ -23,11 +23,6 @@ def test_ids_and_strings_are_exact_both_ways():
     assert len(vocabulary) == len(ODD)
 
 
-def test_a_string_that_would_come_back_as_another_id_is_refused():
-    with pytest.raises(ModelFailed, match="same token twice"):
-        Vocabulary(["a", "b", "a"])
-
-
 def test_a_json_file_is_read(tmp_path):
     path = tmp_path / "vocabulary.json"
     path.write_text(json.dumps(ODD))
