@@ -172,17 +172,16 @@ def test_random_answers_differ_and_greedy_ones_do_not(open_session, name):
     session = open_session(name)
     row = rows_of(name)[0]
     greedy = ask(session, [row])[0].token_ids
-    for sampling, num_texts in (
-        (SamplingParams(temperature=0, top_k=5), 1),
-        (SamplingParams(temperature=1, top_k=1), 1),
-        (SamplingParams(temperature=1, top_p=1e-6), 1),
-        (SamplingParams(temperature=2), 16),
+    for sampling, is_random in (
+        (SamplingParams(temperature=0, top_k=5), False),
+        (SamplingParams(temperature=1, top_k=1), False),
+        (SamplingParams(temperature=1, top_p=1e-6), False),
+        (SamplingParams(temperature=2), True),
     ):
         rows = [replace(row, options={"max_tokens": 8, "sampling": sampling})] * 16
         texts = {tuple(answer.token_ids) for answer in ask(session, rows)}
-        assert len(texts) == num_texts
-        if num_texts == 1:
-            assert texts == {tuple(greedy)}
+        assert (len(texts) > 1) is is_random
+        assert is_random or texts == {tuple(greedy)}
 
 
 def test_sampling_stays_among_the_k_best(open_session):
@@ -226,7 +225,8 @@ def test_beams_come_whole_and_best_first(open_session, name):
 def test_several_random_answers_come_whole(open_session, name):
     sampling = SamplingParams(temperature=2)
     (answer,) = ask(open_session(name), rows_of(name, num_hypotheses=4, sampling=sampling)[:1])
-    assert len({tuple(line) for line in answer.tensors["hypotheses"].tolist()}) == 4
+    assert len(answer.tensors["hypotheses"]) == 4
+    assert len({tuple(line) for line in answer.tensors["hypotheses"].tolist()}) > 1
 
 
 def test_a_length_penalty_changes_the_score(open_session):

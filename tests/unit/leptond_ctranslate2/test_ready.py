@@ -185,6 +185,9 @@ def test_the_engine_adds_no_token_that_the_tokenizer_adds(converted, target):
     config = json.loads((target / "config.json").read_text())
     assert config["add_source_eos"] is False
     assert config["add_source_bos"] is True
+    change_json(source / "config.json", bos_token="eng_Latn")
+    backend.importer.import_directory(source, tokenizer, target)
+    assert json.loads((target / "config.json").read_text())["add_source_bos"] is False
 
 
 @pytest.mark.parametrize("largest", [127, 40])
