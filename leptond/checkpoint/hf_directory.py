@@ -106,6 +106,20 @@ class HfDirectory:
             raise self.config.invalid("architectures", "a list of one name is needed")
         return str(classes[0])
 
+    def num_layers(self, key: str, default: int | None = None) -> int:
+        """Return a number of layers, which cannot be more than there are tensors."""
+        count = self.config.count(key, default)
+        if count > (num_tensors := len(self.weights.shapes)):
+            raise self.config.invalid(key, f"there are {num_tensors} tensors")
+        return count
+
+    def token_id(self, key: str, vocab_size: int, default: int | None = None) -> int:
+        """Return the id of a token, which has a row in the embedding."""
+        token_id = self.config.integer(key, default)
+        if token_id >= vocab_size:
+            raise self.config.invalid(key, f"the embedding has {vocab_size} rows")
+        return token_id
+
     def facts(self, name: str) -> JsonFacts:
         """Return the JSON file of that name; without keys when it is not there."""
         return JsonFacts.read_optional(self.path / name)

@@ -149,7 +149,7 @@ class HfEncoderCheckpoint(EncoderCheckpoint):
         family = ENCODER_FAMILIES[directory.model_type]
         directory.config.require_neutral(family.neutral)
         self._offset = _position_offset(directory.config, family)
-        self.architecture = _read_architecture(directory.config, family, self._offset)
+        self.architecture = _read_architecture(directory, family, self._offset)
         prefix = _stored_prefix(directory, family)
         self._head: EncoderHead = read_head(
             directory, modules, self.architecture.hidden_size, prefix
@@ -188,7 +188,8 @@ def _position_offset(config: JsonFacts, family: _Family) -> int:
     return config.integer("pad_token_id", 1) + 1 if family.has_padding_offset else 0
 
 
-def _read_architecture(config: JsonFacts, family: _Family, offset: int) -> EncoderArchitecture:
+def _read_architecture(directory: HfDirectory, family: _Family, offset: int) -> EncoderArchitecture:
+    config = directory.config
     keys = family.keys
     hidden_size, num_heads = config.count(keys["hidden_size"]), config.count(keys["num_heads"])
     if hidden_size % num_heads:
@@ -203,7 +204,7 @@ def _read_architecture(config: JsonFacts, family: _Family, offset: int) -> Encod
     return EncoderArchitecture(
         family=config.text("model_type"),
         vocab_size=config.count("vocab_size"),
-        num_layers=config.count(keys["num_layers"]),
+        num_layers=directory.num_layers(keys["num_layers"]),
         hidden_size=hidden_size,
         num_heads=num_heads,
         ffn_size=config.count(keys["ffn_size"]),

@@ -48,6 +48,8 @@ DECODER_FAMILIES: Mapping[str, _Family] = {
     "qwen3": _Family("Qwen3ForCausalLM", has_qk_norm=True, window_switch="use_sliding_window"),
 }
 _OUTPUT = "lm_head.weight"
+# Far beyond any model's; frequencies are computed before the tensors show what is true.
+_MAX_HEAD_DIM = 65_536
 _GLOBAL_TENSORS = {
     "embedding.weight": "model.embed_tokens.weight",
     "norm.weight": "model.norm.weight",
@@ -114,7 +116,7 @@ def _read_architecture(directory: HfDirectory, family: _Family) -> DecoderArchit
     return DecoderArchitecture(
         family=directory.model_type,
         vocab_size=config.count("vocab_size"),
-        num_layers=config.count("num_hidden_layers"),
+        num_layers=directory.num_layers("num_hidden_layers"),
         hidden_size=hidden_size,
         num_heads=num_heads,
         num_kv_heads=num_kv_heads,
@@ -138,8 +140,8 @@ def _read_window(config: JsonFacts, family: _Family) -> int | None:
     if family.window_switch:
         config.require_neutral({family.window_switch: (False,)})
         return None
-    layers = config.values.get("layer_types") or []
-    if len(set(layers)) > 1:
+    layers = config.array("layer_types")
+    if any(layer != layers[0] for layer in layers):
         raise config.refuse("layer_types", "all layers must be of one type")
     if "sliding_window" in config:
         return config.count("sliding_window")
@@ -153,8 +155,10 @@ def _read_rotary(config: JsonFacts, head_dim: int) -> RotaryEmbedding:
     rope.require_neutral({"partial_rotary_factor": (1.0,)})
     config.require_neutral({"partial_rotary_factor": (1.0,)})
     theta = rope.number("rope_theta", config.number("rope_theta", 10_000.0))
-    if head_dim % 2:
-        raise config.invalid("head_dim", "an even number is needed")
+    if theta <= 0:
+        raise config.invalid("rope_theta", "a number above 0 is needed")
+    if head_dim % 2 or head_dim > _MAX_HEAD_DIM:
+        raise config.invalid("head_dim", f"an even number up to {_MAX_HEAD_DIM} is needed")
     kind_key = "rope_type" if "rope_type" in rope else "type"
     match rope.text(kind_key, "default"):
         case "default":

@@ -140,8 +140,8 @@ def _read_architecture(directory: HfDirectory, family: _Family) -> Seq2SeqArchit
     return Seq2SeqArchitecture(
         family=directory.model_type,
         vocab_size=vocab_size,
-        num_encoder_layers=config.count("encoder_layers"),
-        num_decoder_layers=config.count("decoder_layers"),
+        num_encoder_layers=directory.num_layers("encoder_layers"),
+        num_decoder_layers=directory.num_layers("decoder_layers"),
         hidden_size=hidden_size,
         num_encoder_heads=num_heads,
         num_decoder_heads=num_heads,
@@ -161,9 +161,9 @@ def _read_architecture(directory: HfDirectory, family: _Family) -> Seq2SeqArchit
         output_scale=1.0,
         has_tied_embedding=True,
         has_output_bias=_OUTPUT_BIAS in directory.weights,
-        decoder_start_token_id=config.integer("decoder_start_token_id"),
-        eos_token_id=config.integer("eos_token_id"),
-        pad_token_id=config.integer("pad_token_id"),
+        decoder_start_token_id=directory.token_id("decoder_start_token_id", vocab_size),
+        eos_token_id=directory.token_id("eos_token_id", vocab_size),
+        pad_token_id=directory.token_id("pad_token_id", vocab_size),
     )
 
 

@@ -118,7 +118,10 @@ def _t5_tokenizer(directory: HfDirectory, architecture: Seq2SeqArchitecture) -> 
     if not path.exists():
         return HfTokenizer.read(directory, architecture.vocab_size)  # says what is missing
     model = SentencePieceFile.read(path)
-    num_extra = directory.facts("tokenizer_config.json").integer("extra_ids", 100)
+    config = directory.facts("tokenizer_config.json")
+    num_extra = config.integer("extra_ids", 100)
+    if num_extra > architecture.vocab_size:
+        raise config.invalid("extra_ids", f"the embedding has {architecture.vocab_size} rows")
     extra = [f"<extra_id_{index}>" for index in reversed(range(num_extra))]
     unknown = [i for i, piece in enumerate(model.pieces) if piece.kind is TokenKind.UNKNOWN]
     if len(unknown) != 1:
@@ -141,6 +144,8 @@ def _marian_tokenizer(
         for token, token_id in ids.items()
         if token == unknown or token_id in special_ids or _MARIAN_LANGUAGE.fullmatch(token)
     ]
+    if architecture.eos_token_id >= len(ids):
+        raise InvalidRequest(f"{path}: the end token {architecture.eos_token_id} is missing")
     if unknown not in ids:
         raise InvalidRequest(f"{path}: the unknown token '{unknown}' is missing")
     definition = unigram_of_shared_vocabulary(
@@ -202,23 +207,25 @@ def _defaults(
         pad_token_id=architecture.pad_token_id,
         unknown_token_id=unknown_id,
         max_target_tokens=target,
-        suppressed_token_ids=_suppressed(facts),
+        suppressed_token_ids=_suppressed(facts, architecture.vocab_size),
         beam_size=facts.count("num_beams", 1),
         length_penalty=facts.number("length_penalty", 1.0),
     )
 
 
-def _suppressed(facts: JsonFacts) -> tuple[int, ...]:
+def _suppressed(facts: JsonFacts, vocab_size: int) -> tuple[int, ...]:
     """Return the tokens that never may be answered."""
-    words, tokens = facts.values.get("bad_words_ids") or [], facts.values.get("suppress_tokens")
-    ids: set[int] = set(tokens or [])
-    for word in words:
-        if len(word) != 1:
+    ids = list(facts.array("suppress_tokens"))
+    for word in facts.array("bad_words_ids"):
+        if not isinstance(word, list) or len(word) != 1:
             raise UnsupportedCapability(
                 f"{facts.path}: bad_words_ids: {word}: single tokens are supported"
             )
-        ids.update(word)
-    return tuple(sorted(ids))
+        ids += word
+    for token_id in ids:
+        if type(token_id) is not int or not 0 <= token_id < vocab_size:
+            raise InvalidRequest(f"{facts.path}: there is no token {token_id!r} to suppress")
+    return tuple(sorted(set(ids)))
 
 
 def _assets(

@@ -100,13 +100,14 @@ def _read_architecture(directory: HfDirectory) -> Seq2SeqArchitecture:
     if feed_forward is None:
         raise config.refuse("feed_forward_proj", f"{', '.join(_FEED_FORWARDS)} are supported")
     hidden_size, ffn_size = config.count("d_model"), config.count("d_ff")
-    num_heads, num_layers = config.count("num_heads"), config.count("num_layers")
+    num_heads, num_layers = config.count("num_heads"), directory.num_layers("num_layers")
+    vocab_size = config.count("vocab_size")
     is_tied, is_scaled = _read_output(directory, config)
     return Seq2SeqArchitecture(
         family=directory.model_type,
-        vocab_size=config.count("vocab_size"),
+        vocab_size=vocab_size,
         num_encoder_layers=num_layers,
-        num_decoder_layers=config.count("num_decoder_layers", num_layers),
+        num_decoder_layers=directory.num_layers("num_decoder_layers", num_layers),
         hidden_size=hidden_size,
         num_encoder_heads=num_heads,
         num_decoder_heads=num_heads,
@@ -129,9 +130,9 @@ def _read_architecture(directory: HfDirectory) -> Seq2SeqArchitecture:
         output_scale=hidden_size**-0.5 if is_scaled else 1.0,
         has_tied_embedding=is_tied,
         has_output_bias=False,
-        decoder_start_token_id=config.integer("decoder_start_token_id", 0),
-        eos_token_id=config.integer("eos_token_id", 1),
-        pad_token_id=config.integer("pad_token_id", 0),
+        decoder_start_token_id=directory.token_id("decoder_start_token_id", vocab_size, 0),
+        eos_token_id=directory.token_id("eos_token_id", vocab_size, 1),
+        pad_token_id=directory.token_id("pad_token_id", vocab_size, 0),
     )
 
 

@@ -82,8 +82,10 @@ class HfTokenizer:
 
 def max_input_tokens(config: JsonFacts, *limits: int | None) -> int | None:
     """Return the smallest of `model_max_length` and `limits`; None when nothing limits."""
-    stated = int(config.number("model_max_length", float(_NO_LIMIT)))
-    known = [limit for limit in (stated, *limits) if limit is not None and limit < _NO_LIMIT]
+    stated = config.number("model_max_length", float(_NO_LIMIT))
+    if stated < 1:
+        raise config.invalid("model_max_length", "it is not a count")
+    known = [int(limit) for limit in (stated, *limits) if limit is not None and limit < _NO_LIMIT]
     return min(known, default=None)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -72,10 +73,13 @@ class JsonFacts:
         return value
 
     def number(self, key: str, default: float | None = None) -> float:
-        """Return a number, whole or not."""
+        """Return a finite number, whole or not."""
         if type(self.values.get(key)) is int:
-            return float(self.values[key])
-        return self._typed(key, float, default)
+            return float(self._typed(key, int, None))
+        value = self._typed(key, float, default)
+        if not math.isfinite(value):
+            raise self.invalid(key, "it is not finite")
+        return value
 
     def boolean(self, key: str, *, default: bool) -> bool:
         """Return a flag."""
@@ -84,6 +88,10 @@ class JsonFacts:
     def text(self, key: str, default: str | None = None) -> str:
         """Return a string."""
         return self._typed(key, str, default)
+
+    def array(self, key: str) -> list[Any]:
+        """Return a list; [] when the key is absent."""
+        return self._typed(key, list, [])
 
     def texts(self, key: str) -> dict[str, str]:
         """Return an object of strings; {} when the key is absent."""

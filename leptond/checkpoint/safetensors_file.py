@@ -113,7 +113,7 @@ class SafetensorsFile:
             begin, end = fields["data_offsets"]
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidRequest(f"{self.path}: tensor '{name}': a field is missing") from error
-        if dtype not in _DTYPES:
+        if not isinstance(dtype, str) or dtype not in _DTYPES:
             raise UnsupportedCapability(
                 f"{self.path}: tensor '{name}' has the element type {dtype}, which is not read"
             )

@@ -225,6 +225,11 @@ def test_the_shortest_limit_counts(embedder):
     assert encoder_defaults(embedder).max_tokens == 64
 
 
+def test_a_limit_of_nothing_is_refused(embedder):
+    edit_json(embedder / "tokenizer_config.json", {"model_max_length": 0})
+    refused(embedder, InvalidRequest, r"tokenizer_config\.json: model_max_length = 0")
+
+
 def test_the_side_that_is_cut(embedder):
     edit_json(embedder / "tokenizer_config.json", {"truncation_side": "left"})
     assert encoder_defaults(embedder).truncation_side == "left"

@@ -303,3 +303,15 @@ def test_of_several_templates_the_default_is_taken(llama):
     refused(llama, UnsupportedCapability, "rag: none is called 'default'")
     edit_json(llama / "tokenizer_config.json", {"chat_template": ABSENT})
     assert opened(llama).text.chat_template is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rope_theta": 0.0}, "rope_theta = 0.0"),
+        ({"head_dim": 1 << 40}, "head_dim = 1099511627776"),
+    ],
+)
+def test_rotary_numbers_that_cannot_be_are_refused(llama, changes, message):
+    edit_json(llama / "config.json", changes)
+    refused(llama, InvalidRequest, message)

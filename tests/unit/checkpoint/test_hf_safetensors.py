@@ -65,6 +65,9 @@ def test_quantised_elements_are_refused_by_name(tmp_path):
     path = write(tmp_path / "m.safetensors", entry("F8_E4M3", [4], 0, 4), bytes(4))
     with pytest.raises(UnsupportedCapability, match="'w' has the element type F8_E4M3"):
         SafetensorsFile(path)
+    entries = {"w": {"dtype": [], "shape": [4], "data_offsets": [0, 4]}}
+    with pytest.raises(UnsupportedCapability, match=r"'w' has the element type \[\]"):
+        SafetensorsFile(write(path, entries, bytes(4)))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from leptond.checkpoint import (
 from leptond.errors import InvalidRequest, UnsupportedCapability
 from tests.fixtures.tiny_models.edit import ABSENT, edit_json, edit_weights
 from tests.fixtures.tiny_models.make import make_tiny_model
+from tests.fixtures.tiny_models.vocabularies import ENGLISH, pieces, write_spm
 from tests.unit.checkpoint.hf_opening import refused
 
 
@@ -253,3 +255,32 @@ def test_text_of_nllb(nllb):
 def test_an_end_token_must_have_a_text(t5):
     edit_json(t5 / "config.json", {"eos_token_id": 113})
     refused(t5, InvalidRequest, "token 113 has no text")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"eos_token_id": 500}, "eos_token_id = 500: the embedding has"),
+        ({"encoder_layers": 10**9}, "encoder_layers = 1000000000: there are"),
+        ({"suppress_tokens": [500]}, "no token 500 to suppress"),
+        ({"suppress_tokens": ["x"]}, "no token 'x' to suppress"),
+        ({"length_penalty": float("inf")}, "length_penalty = inf: it is not finite"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(marian, changes, message):
+    edit_json(marian / "config.json", changes)
+    refused(marian, InvalidRequest, message)
+
+
+def test_the_end_token_of_marian_is_in_its_vocabulary(marian):
+    vocabulary = {"a": 0, "<unk>": 1}
+    (marian / "vocab.json").write_text(json.dumps(vocabulary))
+    edit_json(marian / "config.json", {"eos_token_id": 2})
+    refused(marian, InvalidRequest, r"vocab\.json: the end token 2 is missing")
+
+
+def test_more_sentinels_than_rows_are_refused(t5):
+    (t5 / "tokenizer.json").unlink()
+    write_spm(t5 / "spiece.model", pieces(ENGLISH))
+    edit_json(t5 / "tokenizer_config.json", {"extra_ids": 10**12})
+    refused(t5, InvalidRequest, "extra_ids = 1000000000000: the embedding has 114 rows")
