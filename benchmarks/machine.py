@@ -8,7 +8,7 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-__all__ = ["cpu_seconds", "describe_machine", "resident_bytes"]
+__all__ = ["cpu_seconds", "describe_machine", "resident_bytes", "thread_cpu_seconds"]
 
 _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "avx_vnni")
 _PACKAGES = ("onnxruntime", "ctranslate2", "grpcio", "protobuf", "numpy", "tokenizers", "uvloop")
@@ -35,6 +35,15 @@ def cpu_seconds(pid: int) -> float:
     The clock's id is that of clock_getcpuclockid(3), as Linux makes it of a pid.
     """
     return time.clock_gettime((~pid << 3) | 2)
+
+
+def thread_cpu_seconds(pid: int, name: str) -> float:
+    """CPU time of a process's threads whose kernel name begins with `name`, in seconds."""
+    total_ns = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        if (task / "comm").read_text(encoding="utf-8").startswith(name):
+            total_ns += int((task / "schedstat").read_text(encoding="utf-8").split()[0])
+    return total_ns / 1e9
 
 
 def resident_bytes(pid: int) -> int:

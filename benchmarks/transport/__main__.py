@@ -3,9 +3,9 @@
 Two questions, each at 1 and 16 streams and at one and four tokens per message, in alternating
 rounds:
 
-1. CPU per message. The engine is the fake one, which sleeps as long as a real step takes and
-   computes next to nothing, so that the daemon's own work can be seen: (CPU of the daemon's
-   process less CPU of the same work in process) / messages, against the CPU of a bare grpc.aio
+1. CPU per message. The engine is the fake one, which sleeps as long as a real step takes, so that
+   the daemon's own work can be seen: the CPU of the daemon's process less that of the model's
+   worker thread, which is what runs in process too, per message; against the CPU of a bare grpc.aio
    servicer that sends as many messages of the same size at the same pace.
 2. Tokens per second kept. With a real model (`--model DIR`, a variant's folder in a store): through
    gRPC, client on the same cores, against the same work in process.
@@ -22,10 +22,11 @@ from pathlib import Path
 import click
 
 from benchmarks.daemons import Server, running
-from benchmarks.machine import cpu_seconds, describe_machine
+from benchmarks.machine import cpu_seconds, describe_machine, thread_cpu_seconds
 
 __all__ = ["main", "through_grpc"]
 
+WORKER = "leptond-worker-"
 STEPS_PER_S = 25.0  # about what 16 streams of a small model do on two cores
 
 
@@ -52,9 +53,10 @@ def through_grpc(
         )  # fmt: skip
 
     once(min(tokens, 8))  # connections, caches
-    used = cpu_seconds(server.pid)
+    used, used_by_engine = cpu_seconds(server.pid), thread_cpu_seconds(server.pid, WORKER)
     result = once(tokens)
     result["cpu_s"] = cpu_seconds(server.pid) - used
+    result["engine_cpu_s"] = thread_cpu_seconds(server.pid, WORKER) - used_by_engine
     return result
 
 
@@ -69,13 +71,10 @@ def cost_per_message(
     ]
 
     def daemon() -> float:
-        engine = _json_of(
-            "in_process", f"--streams={streams}", f"--tokens={tokens}", f"--fake={fake}"
-        )
         serve = ["serve", "--listen=127.0.0.1:0", f"--fake-model={fake}"]
         with running("leptond", serve) as server:
             served = through_grpc(server, streams, tokens, "fake", tokens_per_message)
-        return 1e6 * (served["cpu_s"] - engine["cpu_s"]) / served["messages"]
+        return 1e6 * (served["cpu_s"] - served["engine_cpu_s"]) / served["messages"]
 
     def bare() -> float:
         with running("benchmarks.transport.bare", bare_arguments) as server:

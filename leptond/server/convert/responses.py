@@ -28,23 +28,23 @@ def chunk(
     items: Sequence[TokenChunk], token_offset: int, token_bytes: Callable[[int], bytes]
 ) -> generation_pb2.TokenChunk:
     """One message out of everything that waited for it, in order."""
-    if len(items) == 1:
+    if len(items) == 1 and not items[0].logprobs:  # as good as always
         (item,) = items
-        ids: Sequence[int] = item.token_ids
-        text = item.text
-    else:
-        ids = [token_id for item in items for token_id in item.token_ids]
-        text = "".join([item.text for item in items])
-    message = generation_pb2.TokenChunk(
-        text=text,
+        return generation_pb2.TokenChunk(
+            text=item.text,
+            token_ids=item.token_ids,
+            token_bytes=[token_bytes(token_id) for token_id in item.token_ids],
+            token_offset=token_offset,
+        )
+    ids = [token_id for item in items for token_id in item.token_ids]
+    entries = [entry for item in items for entry in item.logprobs]
+    return generation_pb2.TokenChunk(
+        text="".join([item.text for item in items]),
         token_ids=ids,
         token_bytes=[token_bytes(token_id) for token_id in ids],
         token_offset=token_offset,
+        logprobs=logprobs(entries) if entries else None,
     )
-    found = [entry for item in items for entry in item.logprobs]
-    if found:
-        message.logprobs.CopyFrom(logprobs(found))
-    return message
 
 
 def logprobs(entries: Sequence[TokenLogprob]) -> logprobs_pb2.Logprobs:
