@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import ml_dtypes
+import gguf
 import numpy as np
 import pytest
 from ctranslate2.specs.common_spec import LinearSpec
@@ -50,7 +50,7 @@ def test_bfloat16_is_rounded_to_nearest_even():
             np.array([0, -0.0, 1, 1.00390625, 1.01171875, 3e38, 1e-40], np.float32),
         ]
     )
-    expected = values.astype(ml_dtypes.bfloat16).view(np.uint16)
+    expected = gguf.quantize(values, gguf.GGMLQuantizationType.BF16).view(np.uint16)
     np.testing.assert_array_equal(to_bfloat16(values), expected)
 
 
