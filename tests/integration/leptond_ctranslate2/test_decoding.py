@@ -38,8 +38,8 @@ def test_a_row_is_answered_alone_as_in_odd_company(open_session, name):
 def test_a_row_without_content_does_not_shift_the_others(open_session):
     """The engine skips such a row, and would give the tokens of the next row to it."""
     session = open_session("t5-relu")
-    full = [BatchRow([*ids, 1], options={"max_tokens": 5}) for ids in ([20, 21], [30], [40, 41])]
-    empty = BatchRow([1], options={"max_tokens": 5})
+    full = [BatchRow(ids, options={"max_tokens": 5}) for ids in ([20, 21, 1], [30], [40])]
+    empty = BatchRow([1, 1], options={"max_tokens": 5})  # longer than some that are not
     expected = [ask(session, [row])[0].token_ids for row in full]
     answers = ask(session, [empty, full[0], empty, full[1], full[2], empty])
     assert [answer.token_ids for answer in answers] == [
