@@ -77,7 +77,7 @@ class CTranslate2Model:
                 weights are too large for the processor's way of multiplying bytes.
             ModelFailed: the files or the options are bad.
         """
-        options = EngineOptions.from_mapping(source.options)
+        options = EngineOptions.from_mapping(source.options, source.num_cores)
         device = find_device(source.device)
         description = EngineDescription.read(source.directory)
         if source.precision != description.precision:
@@ -175,7 +175,7 @@ class CTranslate2Model:
             max_batch_rows=MAX_ROWS,
             # Company moves sums of attention by 1e-6; rounding activations to 8 bits can make a
             # tenth of that.
-            is_deterministic=not description.precision.has_int8_weights,
+            is_deterministic=False,
             is_streaming=is_decoding,
             is_cancellable=is_decoding,
             sampling_options=sampling_options,

@@ -32,8 +32,8 @@ class EngineOptions:
     num_threads: int = 0
 
     @classmethod
-    def from_mapping(cls, table: Mapping[str, Any]) -> EngineOptions:
-        """Check and take over a table.
+    def from_mapping(cls, table: Mapping[str, Any], num_cores: int = 0) -> EngineOptions:
+        """Check and take over a table; without `num_threads` of its own, `num_cores` bounds it.
 
         Raises:
             ModelFailed: an unknown key, or a value out of range; names the key and the range.
@@ -50,6 +50,8 @@ class EngineOptions:
                 f"num_threads is {options.num_threads!r}, not a whole number from 0 to "
                 f"{_MAX_THREADS}"
             )
+        if num_cores and not options.num_threads:
+            return cls(num_threads=min(num_cores, num_available_cores()))
         return options
 
     @property

@@ -81,8 +81,7 @@ def test_a_model_says_what_it_does(load, name, tasks, is_streaming):
     assert capabilities.tasks == tasks
     assert capabilities.is_streaming is capabilities.is_cancellable is is_streaming
     assert ("seed" in capabilities.sampling_options) is False
-    assert load(name).capabilities.is_deterministic
-    assert not load(name, "int8").capabilities.is_deterministic
+    assert not load(name).capabilities.is_deterministic
 
 
 def test_a_load_reports_its_progress(find_source):

@@ -12,7 +12,12 @@ def test_without_a_table_every_core_is_used():
 
 
 def test_threads_are_taken_over():
-    assert EngineOptions.from_mapping({"num_threads": 3}).actual_threads == 3
+    assert EngineOptions.from_mapping({"num_threads": 3}, num_cores=1).actual_threads == 3
+
+
+def test_without_threads_of_its_own_the_daemons_cores_bound_it():
+    assert EngineOptions.from_mapping({}, num_cores=1).actual_threads == 1
+    assert EngineOptions.from_mapping({}, num_cores=4096).actual_threads == num_available_cores()
 
 
 @pytest.mark.parametrize("value", [-1, 1025, True, "2", 1.5, None])
