@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from tokenizers import Tokenizer
-
 from leptond.checkpoint.hf_directory import HfDirectory
 from leptond.checkpoint.json_facts import JsonFacts
 from leptond.errors import InvalidRequest
@@ -33,8 +31,10 @@ class HfTokenizer:
 
     def __init__(self, definition: str, source: str, vocab_size: int | None) -> None:
         self.definition = definition
+        import tokenizers  # noqa: PLC0415 - only an import needs it, not a daemon that serves
+
         try:
-            self.engine = Tokenizer.from_str(definition)
+            self.engine = tokenizers.Tokenizer.from_str(definition)
         except Exception as error:  # the library raises Exception itself
             raise InvalidRequest(f"{source}: {error}") from error
         # Padding and truncation of the file would change what is counted below.
