@@ -22,10 +22,18 @@ ROOT = Path(__file__).resolve().parent.parent
 PRODUCT = ("leptond/", "backends/", "clients/", "scripts/", "benchmarks/")
 GENERATED = ("_pb2.py", "_pb2_grpc.py", "_pb2.pyi", "_pb2_grpc.pyi")
 
-_HOSTS = re.compile(
-    r"\b(?:pypi\.org|pythonhosted\.org|npmjs\.(?:org|com)|yarnpkg\.com|crates\.io"
-    r"|deb\.debian\.org|proxy\.golang\.org|repo1?\.maven\.(?:apache\.)?org)\b"
+# Label by label, so that the rule does not break itself.
+_REGISTRIES = (
+    ("pypi", "org"),
+    ("python[h]osted", "org"),
+    ("npmjs", "(?:org|com)"),
+    ("yarnpkg", "com"),
+    ("crates", "io"),
+    ("deb", "debian", "org"),
+    ("proxy", "golang", "org"),
+    ("repo1?", "maven", "(?:apache[.])?org"),
 )
+_HOSTS = re.compile(rf"\b(?:{'|'.join('[.]'.join(parts) for parts in _REGISTRIES)})\b")
 _FOLDERS = re.compile(r"(?<![\w.$}~])/(?:root|work|Users/\w+|home/(?!user\b|you\b|x\b)\w+)/\w")
 _TYPE_IGNORE = re.compile(r"#\s*type:\s*ignore\b(?P<code>\[[\w, -]+\])?(?P<reason>.*)")
 

@@ -21,7 +21,7 @@ def joined(*parts: str) -> str:
     "line",
     [
         joined("index = https://", "pypi", ".org/simple"),
-        joined("https://files.", "pythonhosted", ".org/x.whl"),
+        joined("https://files.", "python", "hosted", ".org/x.whl"),
         joined('"resolved": "https://registry.', "npmjs", '.org/x"'),
         joined("cd /", "work/main"),
         joined("open('/", "home/ada/models/x.gguf')"),
@@ -37,7 +37,7 @@ def test_hosts_and_folders_of_one_machine_are_found(line: str):
         "see https://onnxruntime.ai/docs",
         "pip install leptond from your index",
         "StateDirectory=/var/lib/leptond",
-        "$HOME/work/leptond and ~/work/leptond",
+        joined("$HOME/", "work/leptond and ~/", "work/leptond"),
         "pypi organises packages",
     ],
 )
