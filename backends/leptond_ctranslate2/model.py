@@ -11,6 +11,7 @@ import ctranslate2
 
 from leptond.backend import Capabilities, ModelSource, Progress, SessionKind, SessionOptions
 from leptond.backend.heads import Head
+from leptond.backend.processor import instruction_sets
 from leptond.errors import (
     InvalidRequest,
     InvariantViolation,
@@ -23,7 +24,7 @@ from leptond_ctranslate2.device import Device, find_device
 from leptond_ctranslate2.encoder_session import EncoderSession
 from leptond_ctranslate2.generator_session import GeneratorSession
 from leptond_ctranslate2.options import EngineOptions
-from leptond_ctranslate2.processor import instruction_sets, safe_int8_limit
+from leptond_ctranslate2.processor import safe_int8_limit
 from leptond_ctranslate2.session import CTranslate2Session
 from leptond_ctranslate2.translator_session import SourceEndings, TranslatorSession
 from leptond_ctranslate2.vocabulary import Vocabulary, find_vocabulary, read_vocabulary

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from leptond.backend.processor import num_available_cores
 from leptond.errors import ModelFailed
-from leptond_ctranslate2.processor import num_available_cores
 
 __all__ = ["EngineOptions"]
 

@@ -93,12 +93,12 @@ class CTranslate2Backend:
         """Version, devices with their precisions, and what decides the speed of this machine."""
         import ctranslate2
 
-        from leptond_ctranslate2.device import list_devices
-        from leptond_ctranslate2.processor import (
+        from leptond.backend.processor import (
             cpu_model,
             instruction_sets,
             num_available_cores,
         )
+        from leptond_ctranslate2.device import list_devices
 
         return {
             "version": str(ctranslate2.__version__),

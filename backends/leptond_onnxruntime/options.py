@@ -9,17 +9,15 @@ Read by `plugin.load` on a loader thread.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import Any
 
+from leptond.backend.processor import num_available_cores
 from leptond.errors import ModelFailed
 
-__all__ = ["EngineOptions", "num_available_cores"]
+__all__ = ["EngineOptions"]
 
-_CPUS = Path("/sys/devices/system/cpu")
 _MAX_THREADS = 1024
 _MAX_SPIN_US = 1_000_000
 
@@ -66,24 +64,6 @@ class EngineOptions:
     def actual_threads(self) -> int:
         """`num_threads`, or what 0 stands for on this machine."""
         return self.num_threads or num_available_cores()
-
-
-def num_available_cores() -> int:
-    """Physical cores among the processors that this process may run on; at least 1.
-
-    Two hyper-threads of a core share its multipliers: a thread for each would only get in the
-    other's way.
-    """
-    return max(1, len({_core_of(cpu) for cpu in os.sched_getaffinity(0)}))
-
-
-def _core_of(cpu: int) -> tuple[str, str]:
-    topology = _CPUS / f"cpu{cpu}" / "topology"
-    try:
-        package = (topology / "physical_package_id").read_text(encoding="ascii").strip()
-        return package, (topology / "core_id").read_text(encoding="ascii").strip()
-    except FileNotFoundError:  # a kernel or container that hides it: each is a core of its own
-        return "", str(cpu)
 
 
 def _is_count(value: object, limit: int) -> bool:

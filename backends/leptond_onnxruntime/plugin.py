@@ -62,8 +62,11 @@ class OnnxRuntimeBackend:
         """Version, execution providers, and what decides the speed of this machine."""
         import onnxruntime
 
-        from leptond_onnxruntime.importer.instruction_sets import cpu_model, instruction_sets
-        from leptond_onnxruntime.options import num_available_cores
+        from leptond.backend.processor import (
+            cpu_model,
+            instruction_sets,
+            num_available_cores,
+        )
 
         return {
             "version": str(onnxruntime.__version__),

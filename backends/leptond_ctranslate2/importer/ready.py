@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from leptond.backend.heads import Head
+from leptond.backend.processor import cpu_model, instruction_sets
 from leptond.checkpoint import TextAssets
 from leptond.errors import InvalidRequest, ModelFailed, UnsupportedCapability
 from leptond.types import Task
@@ -24,7 +25,7 @@ from leptond_ctranslate2.importer.int8_range import largest_int8, reduce_int8
 from leptond_ctranslate2.importer.model_file import ModelFile
 from leptond_ctranslate2.importer.ready_facts import describe_model
 from leptond_ctranslate2.importer.ready_text import ReadyTokenizer
-from leptond_ctranslate2.processor import cpu_model, instruction_sets, safe_int8_limit
+from leptond_ctranslate2.processor import safe_int8_limit
 from leptond_ctranslate2.vocabulary import find_vocabulary, read_vocabulary, unique_tokens
 
 __all__ = ["ReadyModel", "import_directory"]

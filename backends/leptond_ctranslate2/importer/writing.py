@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from leptond.backend.heads import Head
+from leptond.backend.processor import cpu_model, instruction_sets
 from leptond.checkpoint import (
     Checkpoint,
     DecoderCheckpoint,
@@ -30,7 +31,7 @@ from leptond_ctranslate2.importer.encoder import build_encoder
 from leptond_ctranslate2.importer.seq2seq import build_seq2seq, has_start_row
 from leptond_ctranslate2.importer.weights import WeightReader
 from leptond_ctranslate2.precision import Precision
-from leptond_ctranslate2.processor import cpu_model, instruction_sets, safe_int8_limit
+from leptond_ctranslate2.processor import safe_int8_limit
 from leptond_ctranslate2.vocabulary import vocabulary_tokens
 
 __all__ = ["write_model"]

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from leptond.backend.processor import cpu_model, instruction_sets
 from leptond.checkpoint import Checkpoint, DecoderArchitecture, DecoderCheckpoint
 from leptond.errors import UnsupportedCapability
 from leptond_onnxruntime.importer import graph_io as io
 from leptond_onnxruntime.importer.body import BodyBuilder
 from leptond_onnxruntime.importer.graph_writer import GraphWriter, WeightFile
 from leptond_onnxruntime.importer.head import build_head
-from leptond_onnxruntime.importer.instruction_sets import cpu_model, instruction_sets
 from leptond_onnxruntime.importer.weight_formats import Blockwise8, Float, WeightFormat
 
 __all__ = ["write_decoder"]

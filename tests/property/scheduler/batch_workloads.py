@@ -24,8 +24,8 @@ from leptond.errors import (
 from leptond.scheduler import BatchItem, BatchRequest, SchedulerOptions
 from leptond.scheduler.batch_plan import length_bucket, prompt_bucket
 from leptond.types import FinishReason, GenerationRequest, Phase, PhaseName, StopConditions
-from tests.unit.scheduler.batch_rig import AnswerSink, BatchRig, BatchSink, TextSink, answers
-from tests.unit.scheduler.rig import GREEDY
+from tests.unit.scheduler.batch_rig import AnswerSink, BatchRig, TextSink, answers
+from tests.unit.scheduler.rig import GREEDY, RecordedAnswer
 
 CONTEXT = 48
 POISON = 255
@@ -121,7 +121,7 @@ class Caller:
 
     arrival: Arrival
     request: BatchRequest | GenerationRequest
-    sink: BatchSink[Any, Any]
+    sink: RecordedAnswer[Any, Any]
     is_admitted: bool = False
 
 
@@ -209,7 +209,7 @@ class BatchSimulation:
                 priority=arrival.priority,
                 tenant=arrival.tenant,
             )
-            return Caller(arrival, generation, BatchSink(self.rig.clock))
+            return Caller(arrival, generation, RecordedAnswer(self.rig.clock))
         rows = [self.rig.tokens(length) for length in arrival.lengths]
         if arrival.bad:
             rows[-1] = (arrival.bad, *rows[-1][1:])
@@ -217,7 +217,7 @@ class BatchSimulation:
         request = BatchRequest(
             f"b{serial}", tuple(items), deadline, arrival.priority, arrival.tenant
         )
-        return Caller(arrival, request, BatchSink(self.rig.clock))
+        return Caller(arrival, request, RecordedAnswer(self.rig.clock))
 
     # ------------------------------------------------------------------ what each run must keep
     def _check_run(self, rows: Sequence[BatchRow]) -> None:
@@ -315,10 +315,10 @@ def _check_phases(phases: Sequence[Phase]) -> None:
         assert before.start <= before.end == after.start <= after.end
 
 
-def _slow_down(sink: BatchSink[Any, Any]) -> None:
+def _slow_down(sink: RecordedAnswer[Any, Any]) -> None:
     sink.has_room = False
 
 
-def _speed_up(sink: BatchSink[Any, Any]) -> None:
+def _speed_up(sink: RecordedAnswer[Any, Any]) -> None:
     sink.has_room = True
     sink.wake()

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from leptond.backend.processor import num_available_cores
 from leptond.errors import ModelFailed
 from leptond_ctranslate2.options import EngineOptions
-from leptond_ctranslate2.processor import num_available_cores
 
 
 def test_without_a_table_every_core_is_used():

@@ -5,11 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from leptond.backend import BatchRow, BatchSession, EmittedChunk, SessionKind, SessionOptions
 from leptond.backend.fake import FakeModel, FakeOptions
-from leptond.errors import InvariantViolation, LeptondError
 from leptond.scheduler import (
     BatchAnswer,
     BatchItem,
@@ -31,70 +30,14 @@ from leptond.types import (
     Task,
     TokenChunk,
 )
-from tests.unit.scheduler.rig import GREEDY, SimulatedClock
+from tests.unit.scheduler.rig import GREEDY, RecordedAnswer, SimulatedClock
 
 EMBED = {"task": "embed"}
 BATCH = FakeOptions(kind=SessionKind.BATCH, slots=4, context=64, mean_sentences=0)
 Emit = Callable[[int, EmittedChunk], bool]
 
-ItemT = TypeVar("ItemT")
-FinalT = TypeVar("FinalT")
-
-
-class BatchSink(Generic[ItemT, FinalT]):
-    """Keeps what it is given, and when; ended twice, it complains."""
-
-    def __init__(self, clock: SimulatedClock) -> None:
-        self._clock = clock
-        self.wake: Callable[[], None] = lambda: None
-        self.items: list[ItemT] = []
-        self.times: list[float] = []
-        self.final: FinalT | None = None
-        self.error: LeptondError | None = None
-        self.is_cancelled = False
-        self.has_room = True
-
-    def attach(self, wake: Callable[[], None]) -> None:
-        self.wake = wake
-
-    def push(self, item: ItemT) -> None:
-        assert not self.is_ended
-        self.items.append(item)
-        self.times.append(self._clock.now)
-
-    def finish(self, final: FinalT) -> None:
-        self._require_open()
-        self.final = final
-
-    def fail(self, error: LeptondError) -> None:
-        self._require_open()
-        self.error = error
-
-    def _require_open(self) -> None:
-        if self.is_ended:
-            raise InvariantViolation("a sink was ended twice")
-
-    @property
-    def is_ended(self) -> bool:
-        return self.final is not None or self.error is not None
-
-    @property
-    def summary(self) -> FinalT:
-        assert self.final is not None, self.error
-        return self.final
-
-    @property
-    def failure(self) -> LeptondError:
-        assert self.error is not None
-        return self.error
-
-    def cancel(self) -> None:
-        self.is_cancelled = True
-        self.wake()
-
-
-AnswerSink = BatchSink[BatchAnswer, BatchSummary]
-TextSink = BatchSink[TokenChunk, GenerationSummary]
+AnswerSink = RecordedAnswer[BatchAnswer, BatchSummary]
+TextSink = RecordedAnswer[TokenChunk, GenerationSummary]
 
 
 def token_ids(sink: TextSink) -> list[int]:
@@ -225,7 +168,7 @@ class BatchRig:
         )
 
     def submit(self, request: BatchRequest) -> AnswerSink:
-        sink: AnswerSink = BatchSink(self.clock)
+        sink: AnswerSink = RecordedAnswer(self.clock)
         self.admission.submit(request, sink)
         return sink
 
@@ -252,7 +195,7 @@ class BatchRig:
             num_top_logprobs=num_top_logprobs,
             tenant=tenant,
         )
-        sink: TextSink = BatchSink(self.clock)
+        sink: TextSink = RecordedAnswer(self.clock)
         self.admission.submit_generation(request, sink)
         return sink
 

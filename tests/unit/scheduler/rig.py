@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
 
 from leptond.backend import SessionOptions, StepResult, StepRow, StepSession
 from leptond.backend.fake import FakeModel, FakeOptions
@@ -24,6 +25,9 @@ from leptond.types import (
 
 GREEDY = SamplingParams(temperature=0.0)
 
+ItemT = TypeVar("ItemT")
+FinalT = TypeVar("FinalT")
+
 
 class SimulatedClock:
     """Time that passes only when it is told to."""
@@ -38,15 +42,15 @@ class SimulatedClock:
         self.now += seconds
 
 
-class RecordingSink:
+class RecordedAnswer(Generic[ItemT, FinalT]):
     """Keeps what it is given, and when; ended twice, it complains."""
 
     def __init__(self, clock: SimulatedClock) -> None:
         self._clock = clock
         self.wake: Callable[[], None] = lambda: None
-        self.chunks: list[TokenChunk] = []
+        self.items: list[ItemT] = []
         self.times: list[float] = []
-        self.final: GenerationSummary | None = None
+        self.final: FinalT | None = None
         self.error: LeptondError | None = None
         self.is_cancelled = False
         self.has_room = True
@@ -54,12 +58,12 @@ class RecordingSink:
     def attach(self, wake: Callable[[], None]) -> None:
         self.wake = wake
 
-    def push(self, item: TokenChunk) -> None:
+    def push(self, item: ItemT) -> None:
         assert not self.is_ended
-        self.chunks.append(item)
+        self.items.append(item)
         self.times.append(self._clock.now)
 
-    def finish(self, final: GenerationSummary) -> None:
+    def finish(self, final: FinalT) -> None:
         self._require_open()
         self.final = final
 
@@ -76,15 +80,7 @@ class RecordingSink:
         return self.final is not None or self.error is not None
 
     @property
-    def token_ids(self) -> list[int]:
-        return [token_id for chunk in self.chunks for token_id in chunk.token_ids]
-
-    @property
-    def text(self) -> str:
-        return "".join(chunk.text for chunk in self.chunks)
-
-    @property
-    def summary(self) -> GenerationSummary:
+    def summary(self) -> FinalT:
         assert self.final is not None, self.error
         return self.final
 
@@ -96,6 +92,22 @@ class RecordingSink:
     def cancel(self) -> None:
         self.is_cancelled = True
         self.wake()
+
+
+class RecordingSink(RecordedAnswer[TokenChunk, GenerationSummary]):
+    """The same for a text, with what its tests ask of it."""
+
+    @property
+    def chunks(self) -> list[TokenChunk]:
+        return self.items
+
+    @property
+    def token_ids(self) -> list[int]:
+        return [token_id for chunk in self.items for token_id in chunk.token_ids]
+
+    @property
+    def text(self) -> str:
+        return "".join(chunk.text for chunk in self.items)
 
     def lose_room(self) -> None:
         self.has_room = False

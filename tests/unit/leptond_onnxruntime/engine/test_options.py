@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import os
-
 import pytest
 
+from leptond.backend.processor import num_available_cores
 from leptond.errors import ModelFailed
-from leptond_onnxruntime import options
-from leptond_onnxruntime.options import EngineOptions, num_available_cores
+from leptond_onnxruntime.options import EngineOptions
 
 
 def test_an_empty_table_gives_the_defaults():
@@ -38,29 +36,3 @@ def test_zero_threads_is_one_for_each_core():
 def test_a_wrong_option_is_refused_with_key_value_and_range(table, message):
     with pytest.raises(ModelFailed, match=message):
         EngineOptions.from_mapping(table)
-
-
-def fake_cpus(home, cores):
-    """A `/sys/devices/system/cpu` with processor i on core `cores[i]`; None hides it."""
-    for cpu, core in enumerate(cores):
-        topology = home / f"cpu{cpu}" / "topology"
-        if core is not None:
-            topology.mkdir(parents=True)
-            (topology / "physical_package_id").write_text("0\n")
-            (topology / "core_id").write_text(f"{core}\n")
-
-
-@pytest.mark.parametrize(
-    ("cores", "allowed", "expected"),
-    [
-        ([0, 1, 0, 1], {0, 1, 2, 3}, 2),  # two hyper-threads per core
-        ([0, 1, 0, 1], {0, 2}, 1),  # both of one core
-        ([0, 1, 2, 3], {1, 3}, 2),
-        ([None, None], {0, 1}, 2),  # topology hidden
-    ],
-)
-def test_only_cores_that_the_process_may_use_count(cores, allowed, expected, tmp_path, monkeypatch):
-    fake_cpus(tmp_path, cores)
-    monkeypatch.setattr(options, "_CPUS", tmp_path)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: allowed)
-    assert num_available_cores() == expected

@@ -5,10 +5,10 @@ import sys
 
 import pytest
 
+from leptond.backend.processor import cpu_model, instruction_sets
 from leptond.checkpoint import open_checkpoint
 from leptond.errors import BackendUnavailable, ModelFailed, UnsupportedCapability
 from leptond_onnxruntime.importer import GraphSpec, Precision, import_decoder
-from leptond_onnxruntime.importer.instruction_sets import cpu_model, instruction_sets
 from tests.fixtures.tiny_gguf import write_tiny_llama
 
 
