@@ -5,7 +5,8 @@ bridge wakes the reader on the loop. No lock: there is one writer and one reader
 below is one operation that the interpreter does not divide.
 
 I1  Items leave in the order pushed; none is lost, none is doubled.
-I2  A reader that waits is woken by the first flush after its items are due, or by its timer.
+I2  A reader that waits is woken by the first flush after its items are due, or by its timer; for
+    items that have to wait the loop is not woken.
 I3  The end, or the error, comes after every item pushed before it.
 I4  A worker that was told "no room" is woken when there is room again.
 
@@ -98,7 +99,7 @@ class ResponseStream(Generic[ItemT, FinalT]):
     def push(self, item: ItemT) -> None:
         """See `ResponseSink.push`."""
         self._items.append(item)
-        if not self._is_touched:
+        if not self._is_touched and self._may_be_due():
             self._is_touched = True
             self._touched.append(self)
 
@@ -122,6 +123,16 @@ class ResponseStream(Generic[ItemT, FinalT]):
             return True
         self._is_worker_waiting = True
         return len(self._items) < self._max_buffered
+
+    def _may_be_due(self) -> bool:
+        """Whether the loop must look: waking it for items that have to wait costs like a message.
+
+        The reader may take items meanwhile; it looks at what is left before it waits.
+        """
+        num_items = len(self._items)
+        if num_items >= self._interval_tokens or self._last_left is None:
+            return True
+        return num_items == 1 and self._interval_s > 0  # the loop is to start its timer
 
     def _end(self, final: FinalT | None, error: LeptondError | None) -> None:
         if self._is_ended:

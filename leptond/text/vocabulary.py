@@ -4,7 +4,7 @@
     sentencepiece   U+2581 is a space, `<0x0A>` a byte, the rest is text
     word-piece      `##` continues a word, all else begins one after a space
 
-Built by `leptond.text.tokenizer`; immutable; read on any thread.
+Built by `leptond.text.tokenizer`; read on any thread.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ class TokenVocabulary:
         self._tokens = tokens
         self._added = added
         self._write, self.strips_leading_space = _read_decoder(decoder)
+        self._written: dict[int, bytes] = {}
 
     @property
     def size(self) -> int:
@@ -76,10 +77,15 @@ class TokenVocabulary:
 
         A model's own vocabulary may be padded beyond its tokenizer's.
         """
+        data = self._written.get(token_id)
+        if data is not None:  # asked twice for every token of every stream
+            return data
         token = self._tokens[token_id] if 0 <= token_id < len(self._tokens) else None
         if token is None:
             return b""
-        return token.encode() if token_id in self._added else self._write(token)
+        data = token.encode() if token_id in self._added else self._write(token)
+        self._written[token_id] = data
+        return data
 
     def longest_bytes(self) -> int:
         """Return an upper bound of the bytes of a token."""

@@ -194,6 +194,33 @@ def test_items_are_gathered_by_number(setting: Setting):
     assert task.result == [1, 2, 3]
 
 
+def test_the_loop_is_not_woken_for_items_that_have_to_wait(setting: Setting):
+    stream = setting.open(interval_tokens=4)
+    setting.push(stream, 1)
+    assert setting.next(stream) == [1]
+    task = setting.reader(stream)
+    before = setting.loop.num_wakeups
+    for item in (2, 3, 4):
+        setting.push(stream, item)
+    assert setting.loop.num_wakeups == before
+    setting.push(stream, 5)
+    assert setting.loop.num_wakeups == before + 1
+    assert task.advance()
+    assert task.result == [2, 3, 4, 5]
+
+
+def test_the_loop_is_woken_once_to_start_the_timer(setting: Setting):
+    stream = setting.open(interval_tokens=0, interval_s=0.5)
+    setting.push(stream, 1)
+    assert setting.next(stream) == [1]
+    task = setting.reader(stream)
+    before = setting.loop.num_wakeups
+    for item in (2, 3, 4):
+        setting.push(stream, item)
+    assert not task.advance()
+    assert setting.loop.num_wakeups == before + 1
+
+
 def test_what_is_gathered_leaves_when_the_answer_ends(setting: Setting):
     stream = setting.open(interval_tokens=3)
     setting.push(stream, 0)
