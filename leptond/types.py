@@ -13,7 +13,6 @@ from typing import Any
 
 __all__ = [
     "FinishReason",
-    "GenerationProgress",
     "GenerationRequest",
     "GenerationSummary",
     "ModelDescription",
@@ -21,6 +20,7 @@ __all__ = [
     "ModelState",
     "Phase",
     "PhaseName",
+    "RequestProgress",
     "SamplingParams",
     "StopConditions",
     "StreamPacing",
@@ -210,8 +210,8 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class GenerationProgress:
-    """How far a generation is: its consecutive phases, the open one up to now, and its tokens."""
+class RequestProgress:
+    """How far a request is: its consecutive phases, the open one up to now, and its tokens."""
 
     phases: tuple[Phase, ...]
     usage: Usage

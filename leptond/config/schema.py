@@ -233,6 +233,13 @@ class SchedulerSection(Section):
         ge=0,
         le=1 << 32,
     )
+    batch_token_budget: int = setting(
+        4_096,
+        "Most tokens of one run of a model that answers in whole calls, padding included. More is "
+        "faster until the run leaves the processor's caches; less lets urgent inputs in sooner.",
+        ge=1,
+        le=1 << 20,
+    )
     patience_s: float = setting(
         60.0,
         "A request without a deadline is ordered as if it had to start within so many seconds.",

@@ -18,11 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from leptond.backend import Backend, Progress
-from leptond.checkpoint import Checkpoint, open_checkpoint, write_text_assets
+from leptond.checkpoint import (
+    Checkpoint,
+    EncoderDefaults,
+    open_checkpoint,
+    write_text_assets,
+)
 from leptond.errors import InvalidRequest, UnsupportedCapability
 from leptond.models.defaults import DEFAULTS, fetch_default
 from leptond.models.names import ModelName
 from leptond.models.store import VARIANT_FILE, Store, StoredModel, write_toml
+from leptond.types import Task
 
 __all__ = ["ImportedModel", "Source", "import_model", "resolve_source"]
 
@@ -34,11 +40,11 @@ class Source:
     """Where a model comes from.
 
     Attributes:
-        path: the file to read.
+        path: the file or the directory to read.
         name: the model's name in the store, unless the caller chooses another.
         origin: what the operator typed, for `model.toml`.
         facts: licence and the like, when they are known.
-        sha256: of the file, when it was checked already.
+        sha256: of the file, when it was checked already; of a directory, see `_digest`.
     """
 
     path: Path
@@ -70,11 +76,12 @@ def import_model(
     """Bring one variant of a model into the first directory of the store.
 
     Args:
-        source: `default:chat`, or the path of a GGUF file.
+        source: `default:chat`, or the path of a GGUF file or of a Hugging Face directory.
         store: where it goes.
         backend: the engine that shall run it.
         name: the model's name; None takes it from the source.
-        precision: None is the backend's default; the variant is named after it.
+        precision: None is the backend's default. The variant is named after it; one for another
+            engine than that of the model's first variant has the engine's name behind it.
         progress: told of every stage.
 
     Raises:
@@ -95,28 +102,29 @@ def import_model(
         if model.variant is not None:
             raise InvalidRequest(f"--name {model} names a variant; --quantization chooses it")
         progress("digest", 0.0)
-        digest = found.sha256 or _sha256(found.path)
+        digest = found.sha256 or _digest(found.path)
         stored = _same_source(store, model.model, digest)
-        result = ModelName(model.model, chosen)
+        variant = _variant_name(stored, backend.name, chosen)
+        result = ModelName(model.model, variant)
         home = store.directories[0] / model.model
-        held = stored.variants.get(chosen) if stored is not None else None
+        held = stored.variants.get(variant) if stored is not None else None
         if stored is not None and held is not None and not held.fault:
             return ImportedModel(result, stored.version, held.directory, False)  # noqa: FBT003
         checkpoint = open_checkpoint(found.path)
         version_dir = staging / "version"
-        variant_dir = version_dir / chosen
+        variant_dir = version_dir / variant
         variant_dir.mkdir(parents=True)
         facts = importer.write(checkpoint, variant_dir, chosen, progress)
         write_toml(variant_dir / VARIANT_FILE, _variant_facts(backend, checkpoint, chosen, facts))
         progress("publish", 1.0)
         if stored is None:
             write_text_assets(checkpoint, version_dir)
-            told = _model_facts(found, checkpoint, digest, chosen)
+            told = _model_facts(found, checkpoint, digest, variant)
             version = store.publish_version(model.model, version_dir, told)
         else:
             version = stored.version
-            store.publish_variant(model.model, version, chosen, variant_dir)
-        return ImportedModel(result, version, home / str(version) / chosen, True)  # noqa: FBT003
+            store.publish_variant(model.model, version, variant, variant_dir)
+        return ImportedModel(result, version, home / str(version) / variant, True)  # noqa: FBT003
 
 
 def resolve_source(text: str, staging: Path, progress: Progress) -> Source:
@@ -134,14 +142,16 @@ def resolve_source(text: str, staging: Path, progress: Progress) -> Source:
         file = fetch_default(default, staging)
         return Source(file, default.name, text, default.facts, default.file_sha256)
     path = Path(text).expanduser()
-    if not path.is_file():
-        raise InvalidRequest(f"source {text!r} is neither a file nor one of {', '.join(DEFAULTS)}")
-    return Source(path, _name_from_file(path), str(path.absolute()), {})
+    if not path.is_file() and not path.is_dir():
+        known = ", ".join(DEFAULTS)
+        raise InvalidRequest(f"source {text!r} is neither a file, a directory nor one of {known}")
+    return Source(path, _name_from_path(path), str(path.absolute()), {})
 
 
-def _name_from_file(path: Path) -> str:
+def _name_from_path(path: Path) -> str:
     """`SmolLM2-135M-Instruct.Q4_1.gguf` → `smollm2-135m-instruct.q4_1`."""
-    name = re.sub(r"[^a-z0-9._-]+", "-", path.stem.lower())
+    stem = path.resolve().name if path.is_dir() else path.stem
+    name = re.sub(r"[^a-z0-9._-]+", "-", stem.lower())
     return name.lstrip("._-")[:128]
 
 
@@ -151,6 +161,23 @@ def _same_source(store: Store, model: str, digest: str) -> StoredModel | None:
     if stored is None or stored.facts.get("source_sha256") != digest:
         return None
     return stored
+
+
+def _variant_name(stored: StoredModel | None, backend: str, precision: str) -> str:
+    """`int8`, or `int8-onnxruntime` beside a first variant of another engine."""
+    if stored is None:
+        return precision
+    first = stored.variants.get(stored.default_variant)
+    return precision if first is None or first.backend == backend else f"{precision}-{backend}"
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a file; of a directory, that of the lines `digest  name` of its files."""
+    if not path.is_dir():
+        return _sha256(path)
+    names = sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file())
+    lines = "".join(f"{_sha256(path / name)}  {name}\n" for name in names)
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:
@@ -164,15 +191,27 @@ def _sha256(path: Path) -> str:
 def _model_facts(
     source: Source, checkpoint: Checkpoint, digest: str, default_variant: str
 ) -> dict[str, Any]:
-    tasks = ["generate"] if checkpoint.text.chat_template is None else ["generate", "chat"]
     return {
         "default_variant": default_variant,
-        "tasks": tasks,
+        "tasks": [task.value for task in _tasks(checkpoint)],
         "source": source.origin,
         "source_sha256": digest,
         "imported_at": datetime.now(UTC).isoformat(timespec="seconds"),
         **source.facts,
     }
+
+
+def _tasks(checkpoint: Checkpoint) -> tuple[Task, ...]:
+    """What can be asked of the model, whatever engine runs it."""
+    encoder = checkpoint.text.encoder
+    if isinstance(encoder, EncoderDefaults):
+        if not encoder.labels:
+            return Task.EMBED, Task.RERANK
+        return (Task.CLASSIFY, Task.RERANK) if encoder.is_cross_encoder else (Task.CLASSIFY,)
+    if encoder is not None:
+        return Task.TRANSLATE, Task.GENERATE, Task.SCORE
+    is_chat = checkpoint.text.chat_template is not None
+    return (Task.GENERATE, Task.CHAT, Task.SCORE) if is_chat else (Task.GENERATE, Task.SCORE)
 
 
 def _variant_facts(

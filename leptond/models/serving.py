@@ -24,8 +24,24 @@ from leptond.backend import (
 from leptond.errors import BackendCrashed, LeptondError, UnsupportedCapability
 from leptond.memory import MemoryBudget, Reservation
 from leptond.models.store import StoredVariant
-from leptond.scheduler import ComputeBudget, SchedulerOptions, StepScheduler
-from leptond.text import ChatTemplate, Tokenizer
+from leptond.scheduler import (
+    BatchAnswer,
+    BatchRequest,
+    BatchScheduler,
+    BatchSummary,
+    ComputeBudget,
+    SchedulerOptions,
+    StepScheduler,
+)
+from leptond.streaming import ResponseSink
+from leptond.text import ChatTemplate, EncoderTokenizer, TextLayer, Tokenizer
+from leptond.types import (
+    GenerationRequest,
+    GenerationSummary,
+    RequestProgress,
+    Task,
+    TokenChunk,
+)
 
 __all__ = ["LoadPlan", "LoaderOptions", "ModelLoader", "ModelSizes", "ServedModel"]
 
@@ -92,15 +108,16 @@ class ServedModel:
     """Everything that a request needs of one loaded variant; alive while a lease is held.
 
     Attributes:
+        text: its tokenizers and chat template.
         device: where it runs, such as `cuda:0`.
-        max_context_tokens: prompt and answer of one request together, as the scheduler admits it.
+        max_context_tokens: what the scheduler admits: prompt and answer of one request together,
+            or the input of one row of a whole call.
     """
 
     variant: StoredVariant
     capabilities: Capabilities
-    tokenizer: Tokenizer
-    template: ChatTemplate | None
-    scheduler: StepScheduler
+    text: TextLayer
+    scheduler: StepScheduler | BatchScheduler
     device: str
     max_context_tokens: int
     _model: Model
@@ -115,6 +132,71 @@ class ServedModel:
     def reserved_bytes(self) -> int:
         """Memory that it holds of the budget."""
         return sum(reservation.num_bytes for reservation in self._reservations)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Tokenizer of the texts that it writes; of a decoder, of its prompts too.
+
+        Raises:
+            UnsupportedCapability: it writes no text.
+        """
+        if self.text.writer is None:
+            raise UnsupportedCapability(f"model {self.name} writes no text", field="model")
+        return self.text.writer
+
+    @property
+    def encoder(self) -> EncoderTokenizer:
+        """Tokenizer of what its encoder reads.
+
+        Raises:
+            UnsupportedCapability: it has no encoder.
+        """
+        if self.text.encoder is None:
+            raise UnsupportedCapability(f"model {self.name} has no encoder", field="model")
+        return self.text.encoder
+
+    @property
+    def template(self) -> ChatTemplate | None:
+        """How its conversations are written, if it is a chat model."""
+        return self.text.template
+
+    def require(self, *tasks: Task) -> Task:
+        """Say which of `tasks` the model answers: the first that it can.
+
+        Raises:
+            UnsupportedCapability: none of them; the message says what it is for.
+        """
+        for task in tasks:
+            if task in self.capabilities.tasks:
+                return task
+        wanted = " or ".join(tasks)
+        known = ", ".join(sorted(self.capabilities.tasks))
+        msg = f"model {self.name} does not {wanted}; it does {known}"
+        raise UnsupportedCapability(msg, field="model")
+
+    def generate(
+        self, request: GenerationRequest, sink: ResponseSink[TokenChunk, GenerationSummary]
+    ) -> Callable[[], RequestProgress]:
+        """Queue a text to generate, on either kind of engine.
+
+        See `StepScheduler.submit` and `BatchScheduler.submit_generation`.
+        """
+        if isinstance(self.scheduler, StepScheduler):
+            return self.scheduler.submit(request, sink)
+        return self.scheduler.submit_generation(request, sink)
+
+    def run(
+        self, request: BatchRequest, sink: ResponseSink[BatchAnswer, BatchSummary]
+    ) -> Callable[[], RequestProgress]:
+        """Queue inputs of a whole call. See `BatchScheduler.submit`.
+
+        Raises:
+            UnsupportedCapability: the model does not answer whole calls.
+        """
+        if not isinstance(self.scheduler, BatchScheduler):
+            msg = f"model {self.name} does not answer whole calls"
+            raise UnsupportedCapability(msg, field="model")
+        return self.scheduler.submit(request, sink)
 
     def close(self) -> None:
         """Stop the worker, free the weights, give the memory back. No lease is held any more.
@@ -198,17 +280,15 @@ class ModelLoader:
             )
             undo.callback(model.close)
             progress("tokenizer", _WEIGHTS_SHARE)
-            tokenizer = Tokenizer.load(variant.assets)
-            template = ChatTemplate.load(variant.assets, tokenizer)
-            scheduler = self._make_scheduler(variant, model, tokenizer, estimate, on_crash)
+            text = TextLayer.load(variant.assets)
+            scheduler = self._make_scheduler(variant, model, text.writer, estimate, on_crash)
             progress("session", _SESSION_SHARE)
             scheduler.start()
             undo.pop_all()
         return ServedModel(
             variant=variant,
             capabilities=model.capabilities,
-            tokenizer=tokenizer,
-            template=template,
+            text=text,
             scheduler=scheduler,
             device=self._options.sizes_of(variant.name).device,
             max_context_tokens=scheduler.max_context_tokens,
@@ -220,14 +300,22 @@ class ModelLoader:
         self,
         variant: StoredVariant,
         model: Model,
-        tokenizer: Tokenizer,
+        tokenizer: Tokenizer | None,
         estimate: MemoryEstimate,
         on_crash: Callable[[LeptondError], None],
-    ) -> StepScheduler:
-        if model.capabilities.kind is not SessionKind.STEP:
-            msg = f"model {variant.name} runs in whole calls, which this daemon does not serve yet"
-            raise UnsupportedCapability(msg)
+    ) -> StepScheduler | BatchScheduler:
         session = self._fit(variant, model.capabilities)
+        if model.capabilities.kind is SessionKind.BATCH:
+            return BatchScheduler(
+                variant.name,
+                model,
+                session,
+                tokenizer,
+                self._options.scheduler,
+                compute=self._compute,
+                flush=self._flush,
+                on_failure=on_crash,
+            )
         kv_bytes = self._kv_bytes(variant, estimate)
         max_kv_tokens = _kv_tokens(kv_bytes, estimate, session.max_tokens)
         return StepScheduler(
@@ -245,8 +333,10 @@ class ModelLoader:
         """What was configured, as far as the model can."""
         wanted = self._session_options(variant)
         most = capabilities.max_context_tokens
+        is_batch = capabilities.kind is SessionKind.BATCH
+        num_rows = capabilities.max_batch_rows  # bounded by tokens, not by slots
         return SessionOptions(
-            num_slots=min(wanted.num_slots, capabilities.max_slots),
+            num_slots=num_rows if is_batch else min(wanted.num_slots, capabilities.max_slots),
             max_tokens=min(wanted.max_tokens or most, most),
             num_threads=wanted.num_threads,
         )

@@ -23,7 +23,7 @@ from leptond.scheduler.options import SchedulerOptions
 from leptond.scheduler.queue import FairQueue, Queued, bounded_priority, due_time
 from leptond.scheduler.sequence import Sequence
 from leptond.streaming import ResponseSink
-from leptond.types import GenerationProgress, GenerationRequest, GenerationSummary, TokenChunk
+from leptond.types import GenerationRequest, GenerationSummary, RequestProgress, TokenChunk
 
 __all__ = ["Admission", "Admitted", "FrontDoor"]
 
@@ -294,7 +294,7 @@ class Admission(FrontDoor[Sequence]):
 
     def submit(
         self, request: GenerationRequest, sink: ResponseSink[TokenChunk, GenerationSummary]
-    ) -> Callable[[], GenerationProgress]:
+    ) -> Callable[[], RequestProgress]:
         """Check and queue a request. See `StepScheduler.submit`."""
         self._limits.check(request)
         arrival, due, priority = self.place(request.deadline, request.priority)

@@ -13,7 +13,7 @@ from leptond.scheduler.estimate import PaceEstimate
 from leptond.scheduler.options import SchedulerOptions
 from leptond.streaming import ResponseSink
 from leptond.text import Tokenizer
-from leptond.types import GenerationRequest, GenerationSummary, TokenChunk
+from leptond.types import GenerationRequest, GenerationSummary, RequestProgress, TokenChunk
 
 __all__ = ["BatchAdmission"]
 
@@ -42,21 +42,23 @@ class BatchAdmission(FrontDoor[BatchJob]):
         self._tokenizer = tokenizer
         self.on_ring: Callable[[], None] = lambda: None
 
-    def submit(self, request: BatchRequest, sink: ResponseSink[BatchAnswer, BatchSummary]) -> None:
+    def submit(
+        self, request: BatchRequest, sink: ResponseSink[BatchAnswer, BatchSummary]
+    ) -> Callable[[], RequestProgress]:
         """Check and queue a request. See `BatchScheduler.submit`."""
         self._limits.check_items(request)
         arrival, due, priority = self.place(request.deadline, request.priority)
-        self.enter(ItemsJob(request, sink, arrival=arrival, due=due, priority=priority))
+        return self._admit(ItemsJob(request, sink, arrival=arrival, due=due, priority=priority))
 
     def submit_generation(
         self, request: GenerationRequest, sink: ResponseSink[TokenChunk, GenerationSummary]
-    ) -> None:
+    ) -> Callable[[], RequestProgress]:
         """Check and queue a text to generate. See `BatchScheduler.submit_generation`."""
         self._limits.check_generation(request)
         arrival, due, priority = self.place(request.deadline, request.priority)
         room = self._limits.max_context_tokens - len(request.prompt_ids)
         max_tokens = min(request.stop.max_tokens, room)
-        self.enter(
+        return self._admit(
             GenerationJob(
                 request,
                 sink,
@@ -68,6 +70,10 @@ class BatchAdmission(FrontDoor[BatchJob]):
                 priority=priority,
             )
         )
+
+    def _admit(self, job: BatchJob) -> Callable[[], RequestProgress]:
+        self.enter(job)
+        return lambda: job.progress(self._clock.monotonic())
 
     def ring(self) -> None:
         """See `FrontDoor.ring`."""

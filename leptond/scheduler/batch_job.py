@@ -30,6 +30,7 @@ from leptond.types import (
     GenerationSummary,
     Phase,
     PhaseName,
+    RequestProgress,
     TokenChunk,
     TokenLogprob,
     Usage,
@@ -107,6 +108,7 @@ class BatchJob(ABC):
         self.is_over = False
         self.started: float | None = None
         self._phases: list[Phase] = []
+        self._is_closed = False
         self._phase = PhaseName.QUEUE
         self._phase_start = arrival
 
@@ -140,12 +142,23 @@ class BatchJob(ABC):
     def accept(self, task: BatchTask, chunk: EmittedChunk, now: float) -> int:
         """Hand a chunk to the reader, and `close` the row when it is the last; number of tokens."""
 
+    def progress(self, now: float) -> RequestProgress:
+        """How far it is. Thread: any; what it says may mix two neighbouring moments."""
+        phases = tuple(self._phases)
+        if not self._is_closed:
+            phases = (*phases, Phase(self._phase, self._phase_start, now))
+        return RequestProgress(phases, self._usage())
+
     @abstractmethod
     def summarize(self, now: float) -> Any:
         """End the last phase at `now` and say how it all went. Call it once.
 
         Asked of a job with open rows, it was cancelled.
         """
+
+    @abstractmethod
+    def _usage(self) -> Usage:
+        """Tokens so far."""
 
     def _add(self, row: BatchRow, cost_tokens: int, bucket: int) -> None:
         self.pending.append(BatchTask(self, len(self.pending), row, cost_tokens, bucket))
@@ -164,6 +177,11 @@ class BatchJob(ABC):
     def _end_phase(self, now: float) -> tuple[Phase, ...]:
         self._phases.append(Phase(self._phase, self._phase_start, now))
         return tuple(self._phases)
+
+    def _close_phases(self, now: float) -> tuple[Phase, ...]:
+        phases = self._end_phase(now)
+        self._is_closed = True
+        return phases
 
 
 class ItemsJob(BatchJob):
@@ -198,8 +216,10 @@ class ItemsJob(BatchJob):
 
     def summarize(self, now: float) -> BatchSummary:
         """See `BatchJob.summarize`."""
-        usage = Usage(self._num_input_tokens, self._num_answer_tokens)
-        return BatchSummary(usage, self._end_phase(now))
+        return BatchSummary(self._usage(), self._close_phases(now))
+
+    def _usage(self) -> Usage:
+        return Usage(self._num_input_tokens, self._num_answer_tokens)
 
 
 class GenerationJob(BatchJob):
@@ -253,10 +273,13 @@ class GenerationJob(BatchJob):
         answer = self._answer
         return GenerationSummary(
             answer.finish_reason or FinishReason.CANCELLED,
-            Usage(self._num_prompt_tokens, answer.num_sampled),
-            self._end_phase(now),
+            self._usage(),
+            self._close_phases(now),
             answer.matched_stop,
         )
+
+    def _usage(self) -> Usage:
+        return Usage(self._num_prompt_tokens, self._answer.num_sampled)
 
     def _logprobs(self, chunk: EmittedChunk, place: int) -> tuple[TokenLogprob, ...]:
         if not self._wants_logprobs or self._tokenizer is None:

@@ -17,7 +17,13 @@ from leptond.scheduler.hosting import WorkerHost
 from leptond.scheduler.options import SchedulerOptions
 from leptond.streaming import ResponseSink
 from leptond.text import Tokenizer
-from leptond.types import GenerationRequest, GenerationSummary, ModelLoad, TokenChunk
+from leptond.types import (
+    GenerationRequest,
+    GenerationSummary,
+    ModelLoad,
+    RequestProgress,
+    TokenChunk,
+)
 
 __all__ = ["BatchScheduler"]
 
@@ -73,12 +79,28 @@ class BatchScheduler(WorkerHost[BatchWorker]):
         )
         super().__init__(name, self._admission, on_failure)
 
-    def submit(self, request: BatchRequest, sink: ResponseSink[BatchAnswer, BatchSummary]) -> None:
+    def require_room(self) -> None:
+        """Refuse early, before inputs are made ready that could not be queued.
+
+        Raises:
+            QueueFull, ShuttingDown, BackendCrashed: as `submit` would now.
+        """
+        self._admission.require_room()
+
+    @property
+    def max_context_tokens(self) -> int:
+        """Longest item, special tokens included; of a generation, prompt and answer together."""
+        return self._limits.max_context_tokens
+
+    def submit(
+        self, request: BatchRequest, sink: ResponseSink[BatchAnswer, BatchSummary]
+    ) -> Callable[[], RequestProgress]:
         """Queue a request; its answers come through `sink` as they are made, by index.
 
         Returns when it is admitted; does not block: the event loop may call it. An item that the
         engine cannot answer ends its request, with the item's `index` in the error's details;
-        answers that were made before have been pushed.
+        answers that were made before have been pushed. What it returns says how far the request
+        is, on any thread, for those that end before their answers do.
 
         Raises:
             QueueFull: too many wait; with `retry_after_s`.
@@ -89,11 +111,11 @@ class BatchScheduler(WorkerHost[BatchWorker]):
             RequestTooLarge: an item is longer than the model takes.
             InvalidRequest: no items, or an item of no cost.
         """
-        self._admission.submit(request, sink)
+        return self._admission.submit(request, sink)
 
     def submit_generation(
         self, request: GenerationRequest, sink: ResponseSink[TokenChunk, GenerationSummary]
-    ) -> None:
+    ) -> Callable[[], RequestProgress]:
         """Queue a text to generate; its tokens come through `sink`, as of a `StepScheduler`.
 
         Raises:
@@ -101,7 +123,7 @@ class BatchScheduler(WorkerHost[BatchWorker]):
                 request, which the error names.
             LeptondError: as `submit` and `StepScheduler.submit`.
         """
-        self._admission.submit_generation(request, sink)
+        return self._admission.submit_generation(request, sink)
 
     def load(self) -> ModelLoad:
         """How busy the model is. Cheap; the figures may be of two neighbouring runs."""

@@ -17,10 +17,10 @@ from leptond.scheduler.worker import StepWorker
 from leptond.streaming import ResponseSink
 from leptond.text import Tokenizer
 from leptond.types import (
-    GenerationProgress,
     GenerationRequest,
     GenerationSummary,
     ModelLoad,
+    RequestProgress,
     TokenChunk,
 )
 
@@ -86,7 +86,7 @@ class StepScheduler(WorkerHost[StepWorker]):
 
     def submit(
         self, request: GenerationRequest, sink: ResponseSink[TokenChunk, GenerationSummary]
-    ) -> Callable[[], GenerationProgress]:
+    ) -> Callable[[], RequestProgress]:
         """Queue a request; its answer comes through `sink`. Returns when it is admitted.
 
         Does not block: the event loop may call it. What it returns says how far the request is,

@@ -21,11 +21,11 @@ from leptond.scheduler.tenant import TenantAccount
 from leptond.streaming import ResponseSink
 from leptond.types import (
     FinishReason,
-    GenerationProgress,
     GenerationRequest,
     GenerationSummary,
     Phase,
     PhaseName,
+    RequestProgress,
     TokenChunk,
     Usage,
 )
@@ -145,12 +145,12 @@ class Sequence:
         self.phase = phase
         self._phase_start = now
 
-    def progress(self, now: float) -> GenerationProgress:
+    def progress(self, now: float) -> RequestProgress:
         """How far it is. Thread: any; what it says may mix two neighbouring moments."""
         phases = tuple(self._phases)
         if not self._is_over:
             phases = (*phases, Phase(self.phase, self._phase_start, now))
-        return GenerationProgress(phases, Usage(len(self.request.prompt_ids), self.num_sampled))
+        return RequestProgress(phases, Usage(len(self.request.prompt_ids), self.num_sampled))
 
     def summarize(
         self, reason: FinishReason, now: float, matched_stop: str | int | None = None

@@ -15,7 +15,7 @@ from leptond.errors import UnsupportedCapability
 from leptond.models import ModelRegistry, ServedModel
 from leptond.server.calls import Call
 from leptond.server.convert import requests, responses
-from leptond.server.inference import Inference
+from leptond.server.inference import GenerationInference
 from leptond.server.leases import leased
 from leptond.server.prompts import chat_prompt_ids, raw_prompt_ids
 from leptond.streaming import BlockingPool, LoopBridge
@@ -146,7 +146,7 @@ class GenerationMethods:
         pacing: StreamPacing,
         *,
         is_streamed: bool = False,
-    ) -> AsyncIterator[Inference]:
+    ) -> AsyncIterator[GenerationInference]:
         """Admit a request; while the block runs its row is the scheduler's, after it nobody's."""
         label = await requests.begin(wire, call, self._pool)
         async with leased(self._models, wire.model, wire.model_version, call) as model:
@@ -157,8 +157,8 @@ class GenerationMethods:
                 pacing,
                 max_buffered=_MAX_BUFFERED if is_streamed else request.stop.max_tokens + 1,
             )
-            progress = model.scheduler.submit(request, stream)
-            inference = Inference(
+            progress = model.generate(request, stream)
+            inference = GenerationInference(
                 operation=operation,
                 label=label,
                 model=model,

@@ -1,42 +1,46 @@
-"""One generation in flight: what was asked, its stream, and the account of where its time went.
+"""One inference in flight: its stream, and the account of where its time went.
 
-On the event loop. Made by `leptond.server.generation` once the request is in the queue.
+On the event loop. Made by the services once the request is in the queue.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from leptond.errors import LeptondError
 from leptond.models import ServedModel
+from leptond.scheduler import BatchAnswer, BatchSummary
 from leptond.server.calls import Call
 from leptond.server.convert import responses
 from leptond.streaming import ResponseStream
 from leptond.telemetry import InferenceRecord
 from leptond.types import (
-    GenerationProgress,
     GenerationRequest,
     GenerationSummary,
     Phase,
     PhaseName,
+    RequestProgress,
     TokenChunk,
     Usage,
 )
 from leptond.v1 import common_pb2
 
-__all__ = ["Inference"]
+__all__ = ["BatchInference", "GenerationInference", "Inference"]
+
+ItemT = TypeVar("ItemT")
+SummaryT = TypeVar("SummaryT", GenerationSummary, BatchSummary)
 
 
-@dataclass(slots=True)
-class Inference:
-    """State of one generation.
+@dataclass(slots=True, kw_only=True)
+class Inference(Generic[ItemT, SummaryT]):
+    """State of one inference.
 
     Attributes:
         operation: for the span, such as `chat`.
         label: the caller's `request_id`.
-        length_bound: whose limit bounds the answer's length.
         times: when the call arrived and when it had its model.
         progress: how far it is, for one that ends before its answer does.
         summary: how it ended, once it has.
@@ -45,20 +49,19 @@ class Inference:
     operation: str
     label: str
     model: ServedModel
-    request: GenerationRequest
-    stream: ResponseStream[TokenChunk, GenerationSummary]
-    length_bound: str
+    stream: ResponseStream[ItemT, SummaryT]
     times: responses.CallTimes
-    progress: Callable[[], GenerationProgress]
+    progress: Callable[[], RequestProgress]
     is_streamed: bool
-    summary: GenerationSummary | None = None
+    summary: SummaryT | None = None
 
     def phases(self, now: float) -> tuple[Phase, ...]:
         """Tokenise, what the worker saw, deliver: consecutive, from the lease up to `now`.
 
         One that was cut short has nothing to deliver: its last phase is the one it was in.
         """
-        seen = self.progress().phases if self.summary is None else self.summary.phases
+        account = self.progress() if self.summary is None else self.summary
+        seen: tuple[Phase, ...] = account.phases
         tokenize = Phase(PhaseName.TOKENIZE, self.times.leased, seen[0].start)
         if self.summary is None:
             return (tokenize, *seen)
@@ -86,18 +89,43 @@ class Inference:
 
     def record(self, call: Call, error: BaseException | None) -> None:
         """Hand the account to telemetry, once, when it is over."""
-        summary = self.summary
-        reason = error.code if isinstance(error, LeptondError) else None
         call.record.record_inference(
             InferenceRecord(
                 operation=self.operation,
                 model=self.model.name,
                 phases=self.phases(time.monotonic()),
                 usage=self.usage,
-                finish_reasons=(summary.finish_reason,) if summary else (),
-                sampling=self.request.sampling,
-                max_tokens=self.request.stop.max_tokens,
                 is_stream=self.is_streamed,
-                error=reason,
+                error=error.code if isinstance(error, LeptondError) else None,
+                **self._details(),
             )
         )
+
+    def _details(self) -> Mapping[str, Any]:
+        """What the record says of this kind of inference."""
+        return {}
+
+
+@dataclass(slots=True, kw_only=True)
+class GenerationInference(Inference[TokenChunk, GenerationSummary]):
+    """One text that is being generated.
+
+    Attributes:
+        length_bound: whose limit bounds the answer's length.
+    """
+
+    request: GenerationRequest
+    length_bound: str
+
+    def _details(self) -> Mapping[str, Any]:
+        return {
+            "finish_reasons": (self.summary.finish_reason,) if self.summary else (),
+            "sampling": self.request.sampling,
+            "max_tokens": self.request.stop.max_tokens,
+        }
+
+
+class BatchInference(Inference[BatchAnswer, BatchSummary]):
+    """Inputs of one whole call."""
+
+    __slots__ = ()

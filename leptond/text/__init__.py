@@ -6,6 +6,7 @@ from leptond.text.encoder_tokenizer import Encoded, EncoderTokenizer
 from leptond.text.prompt import ChatMessage, PromptSegment, RenderedPrompt
 from leptond.text.sampler import Sampler, check_finite
 from leptond.text.stop_strings import StopMatcher
+from leptond.text.text_layer import TextLayer
 from leptond.text.tokenizer import Tokenizer
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "RenderedPrompt",
     "Sampler",
     "StopMatcher",
+    "TextLayer",
     "Tokenizer",
     "check_finite",
 ]

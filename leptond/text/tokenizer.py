@@ -80,14 +80,18 @@ class Tokenizer:
         self._longest_bytes = longest if has_every_byte else max(longest, _LONGEST_UNKNOWN_BYTES)
 
     @classmethod
-    def load(cls, directory: Path) -> Tokenizer:
-        """Read `tokenizer.json` and `generation.json` of a model directory.
+    def load(cls, directory: Path, file: str = "tokenizer.json") -> Tokenizer:
+        """Read a tokenizer and `generation.json` of a model directory.
+
+        Args:
+            directory: of the version.
+            file: name of the tokenizer; of a translator, answers may have their own.
 
         Raises:
             ModelFailed: a file is missing or cannot be read.
         """
         generation = read_generation_defaults(directory)
-        path = directory / "tokenizer.json"
+        path = directory / file
         try:
             return cls(path.read_text(encoding="utf-8"), generation)
         except (OSError, UnicodeDecodeError) as error:

@@ -62,7 +62,7 @@ class Served:
 
 @pytest.fixture
 def start(tmp_path):
-    """`async with start({"toy": FakeOptions()}, ...) as served`."""
+    """`async with start({"toy": FakeOptions()}, ...) as served`; `store` has other models."""
 
     @asynccontextmanager
     async def run(
@@ -77,6 +77,7 @@ def start(tmp_path):
         telemetry=None,
         transport=None,
         ready=True,
+        store=None,
     ) -> AsyncIterator[Served]:
         pool = BlockingPool()
         bridge = LoopBridge(asyncio.get_running_loop())
@@ -93,7 +94,9 @@ def start(tmp_path):
             fake_variant(name, options, Path(mkdtemp(dir=tmp_path)))
             for name, options in fakes.items()
         )
-        models = ModelRegistry(Store([tmp_path / "store"]), loader, policy=policy, fixed=fixed)
+        models = ModelRegistry(
+            Store([store or tmp_path / "store"]), loader, policy=policy, fixed=fixed
+        )
         public = (f"unix:{tmp_path / 'leptond.sock'}",)
         front = Front(
             FrontOptions(
