@@ -119,7 +119,11 @@ def import_model(
         progress("publish", 1.0)
         if stored is None:
             write_text_assets(checkpoint, version_dir)
-            told = _model_facts(found, checkpoint, digest, variant)
+            told = {
+                "default_variant": variant,
+                "default_backend": backend.name,
+                **_model_facts(found, checkpoint, digest),
+            }
             version = store.publish_version(model.model, version_dir, told)
         else:
             version = stored.version
@@ -167,8 +171,8 @@ def _variant_name(stored: StoredModel | None, backend: str, precision: str) -> s
     """`int8`, or `int8-onnxruntime` beside a first variant of another engine."""
     if stored is None:
         return precision
-    first = stored.variants.get(stored.default_variant)
-    return precision if first is None or first.backend == backend else f"{precision}-{backend}"
+    first = stored.facts.get("default_backend", backend)
+    return precision if first == backend else f"{precision}-{backend}"
 
 
 def _digest(path: Path) -> str:
@@ -188,11 +192,8 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _model_facts(
-    source: Source, checkpoint: Checkpoint, digest: str, default_variant: str
-) -> dict[str, Any]:
+def _model_facts(source: Source, checkpoint: Checkpoint, digest: str) -> dict[str, Any]:
     return {
-        "default_variant": default_variant,
         "tasks": [task.value for task in _tasks(checkpoint)],
         "source": source.origin,
         "source_sha256": digest,

@@ -98,15 +98,12 @@ class GenerationMethods:
             while batch := await stream.next():
                 items += batch
             inference.summary = stream.final
-            piece = responses.chunk(items, 0, model.tokenizer.token_bytes)
-            choice = generation_pb2.GenerationChoice(
-                text=piece.text, token_ids=piece.token_ids, token_bytes=piece.token_bytes
-            )
-            if piece.HasField("logprobs"):
-                choice.logprobs.CopyFrom(piece.logprobs)
-                choice.score = sum(piece.logprobs.logprobs)
+            response = generation_pb2.GenerateResponse(info=inference.info(call))
+            choice = response.choices.add()
+            responses.fill(choice, items, model.tokenizer.token_bytes)
+            if choice.HasField("logprobs"):
+                choice.score = sum(choice.logprobs.logprobs)
             responses.finish(choice, inference.summary, inference.length_bound)
-            response = generation_pb2.GenerateResponse(choices=[choice], info=inference.info(call))
             if wire.output.prompt_token_ids:
                 response.prompt.token_ids.extend(inference.request.prompt_ids)
             return response
@@ -120,21 +117,23 @@ class GenerationMethods:
         ) as inference:
             stream, write = inference.stream, call.write
             token_bytes = inference.model.tokenizer.token_bytes
-            prompt = None
+            message = respond()
             if wire.output.prompt_token_ids:
-                prompt = generation_pb2.PromptInfo(token_ids=inference.request.prompt_ids)
+                message.prompt.token_ids.extend(inference.request.prompt_ids)
             num_tokens = 0
             while True:
                 items = await stream.next()
-                piece = responses.chunk(items, num_tokens, token_bytes)
+                piece = message.chunk
+                piece.token_offset = num_tokens
+                num_tokens += responses.fill(piece, items, token_bytes)
                 if not items or stream.is_finished:
                     break
-                num_tokens += len(piece.token_ids)
-                await write(respond(chunk=piece, prompt=prompt))
-                prompt = None
+                await write(message)
+                message = respond()
             inference.summary = stream.final
             responses.finish(piece, inference.summary, inference.length_bound)
-            await write(respond(chunk=piece, prompt=prompt, info=inference.info(call)))
+            message.info.CopyFrom(inference.info(call))
+            await write(message)
 
     @asynccontextmanager
     async def _admitted(

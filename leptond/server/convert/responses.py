@@ -1,4 +1,4 @@
-"""From our values to the wire. `chunk` runs once per message of every stream: it is kept lean."""
+"""From our values to the wire. `fill` runs once per message of every stream: it is kept lean."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from leptond.types import (
 )
 from leptond.v1 import common_pb2, generation_pb2, logprobs_pb2
 
-__all__ = ["CallTimes", "chunk", "finish", "finish_reason", "logprobs", "response_info", "timing"]
+__all__ = ["CallTimes", "fill", "finish", "finish_reason", "logprobs", "response_info", "timing"]
 
 _LENGTH_REASONS = {
     "request": common_pb2.FINISH_REASON_LENGTH,
@@ -24,27 +24,27 @@ _LENGTH_REASONS = {
 }
 
 
-def chunk(
-    items: Sequence[TokenChunk], token_offset: int, token_bytes: Callable[[int], bytes]
-) -> generation_pb2.TokenChunk:
-    """One message out of everything that waited for it, in order."""
+def fill(
+    target: generation_pb2.TokenChunk | generation_pb2.GenerationChoice,
+    items: Sequence[TokenChunk],
+    token_bytes: Callable[[int], bytes],
+) -> int:
+    """Write text and tokens of everything that waited for a message, in order; how many tokens.
+
+    `target` is filled where it stands, in its response: a message given to another is copied.
+    """
     if len(items) == 1 and not items[0].logprobs:  # as good as always
         (item,) = items
-        return generation_pb2.TokenChunk(
-            text=item.text,
-            token_ids=item.token_ids,
-            token_bytes=[token_bytes(token_id) for token_id in item.token_ids],
-            token_offset=token_offset,
-        )
-    ids = [token_id for item in items for token_id in item.token_ids]
-    entries = [entry for item in items for entry in item.logprobs]
-    return generation_pb2.TokenChunk(
-        text="".join([item.text for item in items]),
-        token_ids=ids,
-        token_bytes=[token_bytes(token_id) for token_id in ids],
-        token_offset=token_offset,
-        logprobs=logprobs(entries) if entries else None,
-    )
+        ids: Sequence[int] = item.token_ids
+        target.text = item.text
+    else:
+        ids = [token_id for item in items for token_id in item.token_ids]
+        target.text = "".join([item.text for item in items])
+        if entries := [entry for item in items for entry in item.logprobs]:
+            target.logprobs.CopyFrom(logprobs(entries))
+    target.token_ids.extend(ids)
+    target.token_bytes.extend([token_bytes(token_id) for token_id in ids])
+    return len(ids)
 
 
 def logprobs(entries: Sequence[TokenLogprob]) -> logprobs_pb2.Logprobs:
