@@ -126,7 +126,7 @@ def speed_kept(
 
 @click.command
 @click.option("--rounds", type=int, default=3, show_default=True)
-@click.option("--tokens", type=int, default=200, show_default=True)
+@click.option("--tokens", type=int, default=400, show_default=True)
 @click.option("--model", type=click.Path(path_type=Path, exists=True), help="A variant's folder.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the results there as JSON.")
 def main(rounds: int, tokens: int, model: Path | None, out: Path | None) -> None:
