@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 
 from google.protobuf import descriptor_pool
 from grpc_channelz.v1 import channelz_pb2
-from grpc_health.v1 import health_pb2
 
 from leptond.errors import InvalidRequest, ModelNotFound, ShuttingDown, SlowReader
 from leptond.models import LoadPolicy, ModelRegistry
+from leptond.server import health_messages
 from leptond.server.calls import CallRunner
 from leptond.server.convert.requests import RequestLimits
 from leptond.server.generation import GenerationMethods
@@ -176,10 +176,7 @@ class Front:
                     call.fail(SlowReader(msg))
 
 
-STANDARD_SERVICES = (
-    health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
-    *REFLECTION_SERVICES,
-)
+STANDARD_SERVICES = (health_messages.SERVICE, *REFLECTION_SERVICES)
 
 
 def _leptond_services(
@@ -216,18 +213,21 @@ def _standard_services(
     health: HealthService, others: Sequence[Service], role: Role
 ) -> list[Service]:
     """Health, and reflection on all that addresses of this role answer."""
-    health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
     described = {
         service.name: descriptor_pool.Default() if service.pool is None else service.pool
         for service in others
     }
-    described[health_name] = descriptor_pool.Default()
+    described[health_messages.SERVICE] = health_messages.POOL
     if role is Role.ADMIN:
         channelz_name = channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name
         described[channelz_name] = descriptor_pool.Default()
     reflection = ReflectionService(described)
     return [
-        Service(health_name, {"Check": health.check, "List": health.list, "Watch": health.watch}),
+        Service(
+            health_messages.SERVICE,
+            {"Check": health.check, "List": health.list, "Watch": health.watch},
+            pool=health_messages.POOL,
+        ),
         *(
             Service(name, {"ServerReflectionInfo": reflection.info}, pool=reflection.pool_of(name))
             for name in REFLECTION_SERVICES

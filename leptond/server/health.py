@@ -2,7 +2,7 @@
 
 Names: "" is the daemon, a service's full name is that service, anything else is a model as a
 caller may write it. The package's own servicer has neither List nor names that come and go, so
-this one is ours; its messages are the package's. On the event loop only; whoever hears of a
+this one is ours; so is the description of its messages. On the event loop only; whoever hears of a
 model's state on another thread posts it here through the bridge.
 """
 
@@ -12,20 +12,16 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from grpc_health.v1 import health_pb2
-
 from leptond.errors import ModelNotFound
 from leptond.server.calls import Call
+from leptond.server.health_messages import HealthCheckResponse, HealthListResponse
 
-__all__ = ["SERVICE", "HealthService"]
-
-SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+__all__ = ["HealthService"]
 
 _Status = int  # a value of HealthCheckResponse.ServingStatus
-_SERVING = health_pb2.HealthCheckResponse.SERVING
-_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-_ListResponse: Any = vars(health_pb2)["HealthListResponse"]  # newer than its published types
-_SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+_SERVING: _Status = HealthCheckResponse.SERVING
+_NOT_SERVING: _Status = HealthCheckResponse.NOT_SERVING
+_SERVICE_UNKNOWN: _Status = HealthCheckResponse.SERVICE_UNKNOWN
 
 
 class HealthService:
@@ -68,28 +64,26 @@ class HealthService:
             return None
         return _SERVING if serves and self._is_serving else _NOT_SERVING
 
-    async def check(
-        self, request: health_pb2.HealthCheckRequest, call: Call
-    ) -> health_pb2.HealthCheckResponse:
+    async def check(self, request: Any, call: Call) -> Any:
         """One status; `ModelNotFound` (NOT_FOUND) for a name that nothing has."""
         status = self.status(request.service)
         if status is None:
             raise ModelNotFound(f"no service or model {request.service!r}", field="service")
         await call.commit()
-        return health_pb2.HealthCheckResponse(status=status)
+        return HealthCheckResponse(status=status)
 
     async def list(self, request: Any, call: Call) -> Any:
         """Every name with its status."""
         del request
         await call.commit()
-        response = _ListResponse()
+        response = HealthListResponse()
         for name in (*self._services, *self._model_names()):
             status = self.status(name)
             if status is not None:
                 response.statuses[name].status = status
         return response
 
-    async def watch(self, request: health_pb2.HealthCheckRequest, call: Call) -> None:
+    async def watch(self, request: Any, call: Call) -> None:
         """The status now, and again whenever it changes, until the caller leaves."""
         await call.commit()
         last: _Status | None = None
@@ -98,6 +92,6 @@ class HealthService:
             status = self.status(request.service)
             now = _SERVICE_UNKNOWN if status is None else status
             if now != last:
-                await call.write(health_pb2.HealthCheckResponse(status=now))
+                await call.write(HealthCheckResponse(status=now))
                 last = now
             await changed.wait()

@@ -15,6 +15,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from leptond.backend.fake import FakeOptions
 from leptond.models import LoadPolicy
 from leptond.v1 import common_pb2, management_pb2, model_pb2, tokenization_pb2
+from leptond_client.health_messages import HealthListRequest, HealthListResponse
 from tests.integration.server.test_generation import collect, raw
 
 pytestmark = pytest.mark.asyncio
@@ -86,10 +87,10 @@ async def test_a_watcher_hears_of_every_change(start):
 async def test_the_list_has_every_name(served):
     method = served.channel().unary_unary(
         "/grpc.health.v1.Health/List",
-        request_serializer=health_pb2.HealthListRequest.SerializeToString,
-        response_deserializer=health_pb2.HealthListResponse.FromString,
+        request_serializer=HealthListRequest.SerializeToString,
+        response_deserializer=HealthListResponse.FromString,
     )
-    statuses = (await method(health_pb2.HealthListRequest())).statuses
+    statuses = (await method(HealthListRequest())).statuses
     assert {"", "toy", "toy:fake", "leptond.v1.TextGenerationService"} <= set(statuses)
 
 
