@@ -59,12 +59,18 @@ bench: install-dev ## On an idle machine: JSON into benchmarks/results (some: BE
 	@for precision in int8 float32 float16; do \
 	  $(BIN)/leptond import default:chat --store $(STORE) --name $(MODEL) --quantization $$precision || exit; \
 	done
+	@$(BIN)/leptond import default:embed --store $(STORE)
 	@mkdir -p benchmarks/results
 	@for name in $(BENCH); do \
-	  folder=$(STORE)/$(MODEL)/1; \
-	  [ $$name = perplexity ] || [ $$name = engine ] || folder=$$folder/int8; \
+	  chat=$(STORE)/$(MODEL)/1; embedder=$(STORE)/all-minilm-l6-v2/1/int8; \
+	  case $$name in \
+	    perplexity|engine) models="--model $$chat" ;; \
+	    embeddings) models="--model $$embedder" ;; \
+	    neighbours) models="--model $$chat/int8 --embedder $$embedder" ;; \
+	    *) models="--model $$chat/int8" ;; \
+	  esac; \
 	  echo "$$name"; \
-	  $(BIN)/python -m benchmarks.$$name --model $$folder --out benchmarks/results/$$name.json $(ARGS) || exit; \
+	  $(BIN)/python -m benchmarks.$$name $$models --out benchmarks/results/$$name.json $(ARGS) || exit; \
 	done
 
 # ------------------------------------------------------------------------------------ to check

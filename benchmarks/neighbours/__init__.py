@@ -1,0 +1,1 @@
+"""What a chat feels of a bulk embedding beside it."""
