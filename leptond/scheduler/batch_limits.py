@@ -28,11 +28,14 @@ class BatchLimits(RequestLimits):
     Attributes:
         bounds: of one run.
         generates: whether the model continues a prompt.
+        gives_way: whether its runs let others have the cores in between: they answer token by
+            token.
         sampling_options: see `Capabilities`.
     """
 
     bounds: BatchBounds
     generates: bool
+    gives_way: bool
     sampling_options: frozenset[str]
 
     @classmethod
@@ -65,6 +68,7 @@ class BatchLimits(RequestLimits):
             has_tokenizer=has_tokenizer,
             bounds=BatchBounds(max_rows, options.batch_token_budget),
             generates=not capabilities.tasks.isdisjoint({Task.GENERATE, Task.CHAT}),
+            gives_way=capabilities.is_streaming,
             sampling_options=capabilities.sampling_options,
         )
 

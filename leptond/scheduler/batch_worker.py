@@ -9,7 +9,8 @@ I2  A row whose caller is gone is not put into a run, and ends at its next chunk
     a run has ended, the engine is interrupted.
 I3  An engine fault ends only the requests that bring it about: after one, each row that has sent
     nothing is run again alone, once.
-I4  Between two chunks whoever waits for the cores has them first.
+I4  Between two chunks whoever waits for the cores has them first. A run without chunks in between
+    is no longer than a turn of the others who use the cores, as far as its pace is known.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from leptond.backend import BatchSession, EmittedChunk
 from leptond.errors import BackendFault, InvalidRequest, LeptondError
@@ -27,7 +29,7 @@ from leptond.scheduler.batch_admission import BatchAdmission
 from leptond.scheduler.batch_endings import BatchEndings
 from leptond.scheduler.batch_job import BatchTask
 from leptond.scheduler.batch_limits import BatchLimits
-from leptond.scheduler.batch_plan import plan_batch
+from leptond.scheduler.batch_plan import BatchBounds, plan_batch
 from leptond.scheduler.clock import Clock
 from leptond.scheduler.compute import ComputeBudget, ComputeLease
 from leptond.scheduler.estimate import PaceEstimate, RateMeter
@@ -94,7 +96,7 @@ class BatchWorker:
         """
         self._drop_gone(self._clock.monotonic(), has_news=has_news)
         num_rows = _LOOKAHEAD * self._limits.bounds.max_rows
-        tasks = plan_batch(itertools.islice(self._waiting_rows(), num_rows), self._limits.bounds)
+        tasks = plan_batch(itertools.islice(self._waiting_rows(), num_rows), self._bounds())
         if not tasks:
             return False
         self._take(tasks)
@@ -154,6 +156,16 @@ class BatchWorker:
             self._endings.end_gone(job, now)
         if self._endings.num_ended > num_ended:
             self._flush()
+
+    def _bounds(self) -> BatchBounds:
+        """What the next run may hold: less while it would hold others up."""
+        bounds = self._limits.bounds
+        turn_s = math.inf if self._limits.gives_way else self._compute.turn_of_others_s(self._name)
+        token_s = self._pace.token_s
+        if turn_s == math.inf or token_s == 0.0:
+            return bounds
+        budget = max(1, int(turn_s / token_s))
+        return replace(bounds, token_budget=min(bounds.token_budget, budget))
 
     def _waiting_rows(self) -> Iterator[BatchTask]:
         """Rows that wait, in the order of their requests, most urgent first."""

@@ -18,6 +18,7 @@ Thread: any; one lock, held for a few comparisons.
 from __future__ import annotations
 
 import bisect
+import math
 import threading
 from dataclasses import dataclass
 from types import TracebackType
@@ -27,11 +28,18 @@ from leptond.scheduler.clock import MONOTONIC, Clock
 
 __all__ = ["ComputeBudget", "ComputeLease"]
 
+_RECENT_S = 0.25
+"""Whoever has given a lease back since then uses the cores now: between two steps of a text pass
+milliseconds, and whoever paused for longer does not feel one long run of another."""
+
+_TURN_WEIGHT = 0.2
+"""Of a new turn in the moving average: about the last ten count."""
+
 
 class ComputeLease:
     """The right to compute, for the length of a `with` block. Made by `ComputeBudget.lease`."""
 
-    __slots__ = ("_budget", "due", "num_cores", "owner", "priority")
+    __slots__ = ("_budget", "due", "granted", "num_cores", "owner", "priority")
 
     def __init__(
         self, budget: ComputeBudget, owner: str, priority: int, due: float, num_cores: int
@@ -40,6 +48,7 @@ class ComputeLease:
         self.owner = owner
         self.priority = priority
         self.due = due
+        self.granted = 0.0
         self.num_cores = num_cores
 
     def give_way(self) -> None:
@@ -62,6 +71,14 @@ class ComputeLease:
         trace: TracebackType | None,
     ) -> None:
         self._budget._release(self)
+
+
+@dataclass(frozen=True, slots=True)
+class _Turns:
+    """How long one worker holds its leases, on average, and when it last gave one back."""
+
+    held_s: float
+    ended: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +107,7 @@ class ComputeBudget:
         self._num_free = num_cores
         self._held: dict[str, ComputeLease] = {}
         self._waiting: list[_Waiter] = []  # in the order of their leases' due
+        self._turns: dict[str, _Turns] = {}
 
     @property
     def num_cores(self) -> int:
@@ -114,6 +132,19 @@ class ComputeBudget:
         """
         num_cores = min(num_cores, self._num_cores) or self._num_cores
         return ComputeLease(self, owner, priority, self._due_now(priority), num_cores)
+
+    def turn_of_others_s(self, owner: str) -> float:
+        """How long another worker's turn takes that uses the cores now; infinity when none does.
+
+        The shortest counts: whoever takes as long himself holds nobody up for more than twice its
+        own time. Thread: any.
+        """
+        recent = self._clock.monotonic() - _RECENT_S
+        turns = list(self._turns.items())
+        return min(
+            (turn.held_s for name, turn in turns if name != owner and turn.ended >= recent),
+            default=math.inf,
+        )
 
     def check_integrity(self) -> None:
         """Raise `InvariantViolation` when the books do not add up."""
@@ -149,9 +180,15 @@ class ComputeBudget:
         return self._clock.monotonic() - priority * self._priority_step_s
 
     def _release(self, lease: ComputeLease) -> None:
+        now = self._clock.monotonic()
         with self._lock:
             del self._held[lease.owner]
             self._num_free += lease.num_cores
+            before = self._turns.get(lease.owner)
+            held_s = now - lease.granted
+            if before is not None:
+                held_s = before.held_s + _TURN_WEIGHT * (held_s - before.held_s)
+            self._turns[lease.owner] = _Turns(held_s, now)
             self._grant_in_order()
 
     def _grant_in_order(self) -> None:
@@ -161,5 +198,6 @@ class ComputeBudget:
             waiter.granted.set()
 
     def _lend(self, lease: ComputeLease) -> None:
+        lease.granted = self._clock.monotonic()
         self._num_free -= lease.num_cores
         self._held[lease.owner] = lease

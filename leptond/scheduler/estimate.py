@@ -47,6 +47,11 @@ class PaceEstimate:
         """Take in for how long a request that ended held its slot."""
         self._held_s = _mix(self._held_s, held_s)
 
+    @property
+    def token_s(self) -> float:
+        """Seconds that one token of a prompt, or of an input, takes in a run; 0 is not known."""
+        return self._prompt_token_s
+
     def prefill_s(self, num_tokens: int, *, step_tokens: int, is_shared: bool) -> float:
         """Time to prefill so many prompt tokens, `step_tokens` of them in a step.
 

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from leptond.errors import InvariantViolation
 from leptond.scheduler import ComputeBudget
+from tests.unit.scheduler.rig import SimulatedClock
 
 
 def test_a_lease_is_free_again_after_its_block():
@@ -56,3 +59,30 @@ def test_damage_is_noticed():
     budget._num_free = 1
     with pytest.raises(InvariantViolation):
         budget.check_integrity()
+
+
+def take_turn(budget: ComputeBudget, clock: SimulatedClock, owner: str, seconds: float) -> None:
+    with budget.lease(owner):
+        clock.sleep(seconds)
+
+
+def test_the_turn_of_others_is_the_shortest_of_those_who_use_the_cores_now():
+    clock = SimulatedClock()
+    budget = ComputeBudget(2, clock=clock)
+    assert budget.turn_of_others_s("bulk") == math.inf
+    take_turn(budget, clock, "bulk", 0.2)
+    assert budget.turn_of_others_s("bulk") == math.inf
+    take_turn(budget, clock, "translator", 0.05)
+    take_turn(budget, clock, "chat", 0.01)
+    assert budget.turn_of_others_s("bulk") == pytest.approx(0.01)
+    assert budget.turn_of_others_s("chat") == pytest.approx(0.05)
+    clock.sleep(0.3)
+    assert budget.turn_of_others_s("bulk") == math.inf
+
+
+def test_the_turn_of_another_is_an_average():
+    clock = SimulatedClock()
+    budget = ComputeBudget(2, clock=clock)
+    take_turn(budget, clock, "chat", 0.01)
+    take_turn(budget, clock, "chat", 0.02)
+    assert budget.turn_of_others_s("bulk") == pytest.approx(0.012)
