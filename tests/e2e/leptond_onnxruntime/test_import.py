@@ -81,7 +81,7 @@ def write_no_gguf(path: Path) -> Path:
         (write_other_architecture, "general.architecture: 'mamba' is not supported (known: llama)"),
         (write_other_pre_tokenizer, "tokenizer.ggml.pre = 'klingon': unknown pre-tokenizer"),
         (write_no_gguf, "not a GGUF file: it begins with b'PK"),
-        (lambda path: path, "is neither a file nor one of default:chat"),
+        (lambda path: path, "is neither a file, a directory nor one of default:chat"),
     ],
     ids=["truncated", "architecture", "pre-tokenizer", "no GGUF", "no file"],
 )
