@@ -20,6 +20,7 @@ def facts_of(description: EngineDescription) -> dict[str, object]:
     variant then is made, 64 on others. `advice` is there when the variant is no good default.
     """
     facts: dict[str, object] = {
+        "architecture": description.family,
         "kind": str(description.kind),
         "precision": str(description.precision),
         "max_context_tokens": description.max_positions,

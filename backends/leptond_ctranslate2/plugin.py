@@ -56,8 +56,20 @@ class CTranslate2Importer:
 
         return facts_of(write_model(checkpoint, directory, Precision(precision), progress))
 
-    def import_directory(
-        self, source: Path, tokenizer: Path, directory: Path, *, pooling: str = "mean"
+    def is_ready(self, source: Path) -> bool:
+        """Whether it is a directory with the engine's weights."""
+        from leptond_ctranslate2.description import WEIGHTS_FILE
+
+        return (source / WEIGHTS_FILE).is_file()
+
+    def explain(self, source: Path) -> str:
+        """Which of the engine's converters makes a ready directory of `source`."""
+        from leptond_ctranslate2.importer.converters import conversion_advice
+
+        return conversion_advice(source)
+
+    def import_ready(
+        self, source: Path, tokenizer: Path, directory: Path, *, pooling: str | None = None
     ) -> tuple[Mapping[str, object], TextAssets]:
         """Take over a model that is in the engine's format already.
 
@@ -65,7 +77,7 @@ class CTranslate2Importer:
             source: holds `model.bin`, `config.json` and one vocabulary.
             tokenizer: the model's tokenizer.json.
             directory: of the variant; empty.
-            pooling: of an encoder: `mean`, `cls` or `last`.
+            pooling: of an encoder: `mean`, which None is, `cls` or `last`.
 
         Returns:
             As `write`, with `precision`; and the text assets of the version.
@@ -78,7 +90,7 @@ class CTranslate2Importer:
         from leptond_ctranslate2.facts import facts_of
         from leptond_ctranslate2.importer import import_directory
 
-        ready = import_directory(source, tokenizer, directory, pooling=pooling)
+        ready = import_directory(source, tokenizer, directory, pooling=pooling or "mean")
         return facts_of(ready.description), ready.text
 
 

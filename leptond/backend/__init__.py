@@ -18,6 +18,7 @@ from leptond.backend.spi import (
     Importer,
     Model,
     Progress,
+    ReadyImporter,
     StepSession,
 )
 
@@ -34,6 +35,7 @@ __all__ = [
     "Model",
     "ModelSource",
     "Progress",
+    "ReadyImporter",
     "RowPick",
     "SessionKind",
     "SessionOptions",

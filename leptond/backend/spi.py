@@ -32,6 +32,7 @@ __all__ = [
     "Importer",
     "Model",
     "Progress",
+    "ReadyImporter",
     "StepSession",
 ]
 
@@ -139,6 +140,42 @@ class Importer(Protocol):
         `checkpoint` is a `leptond.checkpoint.Checkpoint` (the two packages are siblings and do
         not import each other). Raises `UnsupportedCapability` naming what it cannot take.
         """
+        ...
+
+
+@runtime_checkable
+class ReadyImporter(Importer, Protocol):
+    """An importer that also takes over models which are in the engine's own format already.
+
+    Such files say nothing of a tokenizer, so it comes beside them.
+    """
+
+    def is_ready(self, source: Path) -> bool:
+        """Whether `source`, a file or a directory, looks like the engine's own format."""
+        ...
+
+    def import_ready(
+        self, source: Path, tokenizer: Path, directory: Path, *, pooling: str | None = None
+    ) -> tuple[Mapping[str, Any], Any]:
+        """Copy a model into the empty `directory` of a variant.
+
+        Args:
+            source: the file or the directory; need not be ready.
+            tokenizer: the model's `tokenizer.json`.
+            directory: of the variant.
+            pooling: of an encoder: `mean`, `cls` or `last`; None is the importer's choice.
+
+        Returns:
+            As `write`, with `precision`; and the `leptond.checkpoint.TextAssets` of the version.
+
+        Raises:
+            InvalidRequest: it is not in the engine's format, or the tokenizer is not the model's.
+            UnsupportedCapability: a kind of model or a type that is not served.
+        """
+        ...
+
+    def explain(self, source: Path) -> str:
+        """How `source`, which nobody here can read, becomes ready: a sentence for people."""
         ...
 
 

@@ -45,7 +45,7 @@ def target(tmp_path):
 def take_over(model, target, **options):
     """Import a converted model with its tokenizer; facts and text assets."""
     source, tokenizer = model
-    return backend.importer.import_directory(source, tokenizer, target, **options)
+    return backend.importer.import_ready(source, tokenizer, target, **options)
 
 
 def change_json(path, **changes):
@@ -94,14 +94,14 @@ def test_a_generator_takes_its_template_and_its_limit_from_beside_the_tokenizer(
     source, tokenizer = converted("llama")
     config = {"model_max_length": 100, "chat_template": "{{ messages }}"}
     tokenizer.with_name("tokenizer_config.json").write_text(json.dumps(config))
-    facts, text = backend.importer.import_directory(source, tokenizer, target)
+    facts, text = backend.importer.import_ready(source, tokenizer, target)
     assert facts["kind"] == "generator"
     assert facts["max_context_tokens"] == text.max_tokens == 100
     assert text.chat_template == "{{ messages }}"
     assert text.encoder is None
     tokenizer.with_name("chat_template.jinja").write_text("{{ bos_token }}")
     (target / "head.json").unlink(missing_ok=True)
-    _, text = backend.importer.import_directory(source, tokenizer, target)
+    _, text = backend.importer.import_ready(source, tokenizer, target)
     assert text.chat_template == "{{ bos_token }}"
 
 
@@ -109,7 +109,7 @@ def test_a_generator_of_unknown_length_gets_2048_tokens(converted, target):
     source, tokenizer = converted("llama")
     config = {"model_max_length": 10**30}
     tokenizer.with_name("tokenizer_config.json").write_text(json.dumps(config))
-    facts, _ = backend.importer.import_directory(source, tokenizer, target)
+    facts, _ = backend.importer.import_ready(source, tokenizer, target)
     assert facts["max_context_tokens"] == 2048
 
 
@@ -127,7 +127,7 @@ def test_strings_that_a_converter_wrote_twice_are_written_once(converted, target
     tokens[-3:] = ["<extra_id_0>", "<extra_id_1>", "<extra_id_2>"]
     assert len(set(tokens)) < len(tokens)
     path.write_text(json.dumps(tokens))
-    backend.importer.import_directory(source, tokenizer, target)
+    backend.importer.import_ready(source, tokenizer, target)
     unique = json.loads((target / "shared_vocabulary.json").read_text())
     assert len(set(unique)) == len(unique) == len(tokens)
     assert unique[:-3] == tokens[:-3]
@@ -137,14 +137,14 @@ def test_another_models_tokenizer_is_refused_with_the_first_difference(converted
     source, _ = converted("nllb")
     _, tokenizer = converted("t5-relu")
     with pytest.raises(InvalidRequest, match=r"token \d+ is '.+', in .* not the tokenizer of this"):
-        backend.importer.import_directory(source, tokenizer, target)
+        backend.importer.import_ready(source, tokenizer, target)
 
 
 def test_what_is_no_tokenizer_is_refused(converted, target):
     source, tokenizer = converted("nllb")
     tokenizer.write_text("{}")
     with pytest.raises(InvalidRequest, match=r"is no tokenizer\.json"):
-        backend.importer.import_directory(source, tokenizer, target)
+        backend.importer.import_ready(source, tokenizer, target)
 
 
 @pytest.mark.parametrize("text", ["[]", "no json"])
@@ -154,39 +154,39 @@ def test_a_damaged_configuration_is_refused_by_name(converted, target, name, tex
     folder = source if name == "config.json" else tokenizer.parent
     (folder / name).write_text(text)
     with pytest.raises(InvalidRequest, match=name):
-        backend.importer.import_directory(source, tokenizer, target)
+        backend.importer.import_ready(source, tokenizer, target)
 
 
 def test_vocabularies_of_two_languages_are_refused(converted, target):
     source, tokenizer = converted("nllb")
     (source / "shared_vocabulary.json").rename(source / "source_vocabulary.json")
     with pytest.raises(InvalidRequest, match="no vocabulary that source and answer share"):
-        backend.importer.import_directory(source, tokenizer, target)
+        backend.importer.import_ready(source, tokenizer, target)
 
 
 def test_a_model_that_begins_as_its_caller_says_is_refused(converted, target):
     source, tokenizer = converted("nllb")
     change_json(source / "config.json", decoder_start_token=None)
     with pytest.raises(UnsupportedCapability, match="decoder_start_token"):
-        backend.importer.import_directory(source, tokenizer, target)
+        backend.importer.import_ready(source, tokenizer, target)
 
 
 def test_a_special_token_that_is_not_there_is_refused(converted, target):
     source, tokenizer = converted("nllb")
     change_json(source / "config.json", eos_token="<stop>")
     with pytest.raises(InvalidRequest, match="no token '<stop>'"):
-        backend.importer.import_directory(source, tokenizer, target)
+        backend.importer.import_ready(source, tokenizer, target)
 
 
 def test_the_engine_adds_no_token_that_the_tokenizer_adds(converted, target):
     source, tokenizer = converted("nllb")  # its tokenizer ends a text, and begins it otherwise
     change_json(source / "config.json", add_source_bos=True, add_source_eos=True)
-    backend.importer.import_directory(source, tokenizer, target)
+    backend.importer.import_ready(source, tokenizer, target)
     config = json.loads((target / "config.json").read_text())
     assert config["add_source_eos"] is False
     assert config["add_source_bos"] is True
     change_json(source / "config.json", bos_token="eng_Latn")
-    backend.importer.import_directory(source, tokenizer, target)
+    backend.importer.import_ready(source, tokenizer, target)
     assert json.loads((target / "config.json").read_text())["add_source_bos"] is False
 
 
@@ -195,7 +195,7 @@ def test_the_range_of_bytes_fits_the_processor(converted, target, monkeypatch, l
     monkeypatch.setattr(writing, "safe_int8_limit", lambda sets: largest)
     source, tokenizer = converted("llama", "int8")
     monkeypatch.setattr(ready, "safe_int8_limit", lambda sets: 64)
-    facts, _ = backend.importer.import_directory(source, tokenizer, target)
+    facts, _ = backend.importer.import_ready(source, tokenizer, target)
     before, after = (ModelFile(path / "model.bin") for path in (source, target))
     assert largest_int8(before) == largest
     assert largest_int8(after) == facts["int8_limit"] == min(64, largest)
@@ -235,7 +235,7 @@ def test_for_anything_else_the_converter_to_run_is_named(tmp_path, target, files
     for file in files:
         (source / file).touch()
     with pytest.raises(InvalidRequest) as refusal:
-        backend.importer.import_directory(source, tmp_path / "tokenizer.json", target)
+        backend.importer.import_ready(source, tmp_path / "tokenizer.json", target)
     assert command in refusal.value.message
     assert "--tokenizer" in refusal.value.message
 
