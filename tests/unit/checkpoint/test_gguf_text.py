@@ -144,7 +144,7 @@ def test_recommended_sampling_is_kept(open_tiny):
 
 def test_three_files_hold_the_text_assets(open_tiny, tmp_path):
     checkpoint = open_tiny()
-    write_text_assets(checkpoint, tmp_path)
+    write_text_assets(checkpoint.text, tmp_path)
     assert Tokenizer.from_file(str(tmp_path / "tokenizer.json")).encode("the").ids == [THE]
     # Byte for byte: a template's line ends are part of the prompt.
     template = (tmp_path / "chat_template.jinja").read_bytes()
@@ -158,7 +158,7 @@ def test_three_files_hold_the_text_assets(open_tiny, tmp_path):
 def test_no_template_file_without_a_template(open_tiny, tmp_path):
     directory = tmp_path / "assets"
     directory.mkdir()
-    write_text_assets(open_tiny(metadata={"tokenizer.chat_template": None}), directory)
+    write_text_assets(open_tiny(metadata={"tokenizer.chat_template": None}).text, directory)
     assert sorted(path.name for path in directory.iterdir()) == [
         "generation.json",
         "tokenizer.json",

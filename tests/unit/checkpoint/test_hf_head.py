@@ -104,7 +104,7 @@ def test_defaults_of_an_embedder(embedder, tmp_path):
         normalize=True,
         has_token_types=True,
     )
-    write_text_assets(open_encoder(embedder), tmp_path)
+    write_text_assets(open_encoder(embedder).text, tmp_path)
     assert read_encoder_defaults(tmp_path) == found
     assert (tmp_path / "tokenizer.json").read_text() == (embedder / "tokenizer.json").read_text()
     assert not (tmp_path / "generation.json").exists()

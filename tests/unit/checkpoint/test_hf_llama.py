@@ -225,7 +225,7 @@ def test_generation_defaults(llama, tmp_path):
         eos_token="<|im_end|>",
         sampling={"temperature": 0.6, "top_p": 0.9},
     )
-    write_text_assets(opened(llama), tmp_path)
+    write_text_assets(opened(llama).text, tmp_path)
     assert (tmp_path / "chat_template.jinja").read_text() == CHAT_TEMPLATE
     assert not (tmp_path / "encoder.json").exists()
     assert opened(llama).text.max_tokens == 256

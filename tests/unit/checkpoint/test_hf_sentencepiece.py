@@ -104,7 +104,7 @@ def test_a_t5_with_sentencepiece_only_is_tokenised_as_by_the_library(trained, tm
 
 
 def test_both_tokenizers_of_marian_are_written(tmp_path):
-    text = open_checkpoint(make_tiny_model("marian", tmp_path / "m"))
+    text = open_checkpoint(make_tiny_model("marian", tmp_path / "m")).text
     write_text_assets(text, tmp_path)
     for name in ("tokenizer.json", "target_tokenizer.json"):
         assert Tokenizer.from_file(str(tmp_path / name)).token_to_id("</s>") == 0

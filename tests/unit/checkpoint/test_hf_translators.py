@@ -144,7 +144,7 @@ def test_text_of_t5(t5, tmp_path):
     assert found.prompts == {"translation_en_to_de": "translate english to german: "}
     assert (found.language_style, found.languages) == (LanguageStyle.NONE, {})
     assert found.max_target_tokens == 512
-    write_text_assets(opened(t5), tmp_path)
+    write_text_assets(opened(t5).text, tmp_path)
     assert read_encoder_defaults(tmp_path) == found
     generation = opened(t5).text.generation
     assert (generation.eos_token, generation.stop_token_ids, generation.add_bos) == (
