@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from leptond.backend import EmittedChunk
-from leptond_ctranslate2.answers import Answers
+from leptond.backend.answers import Answers
 from leptond_ctranslate2.rows import DecodeOptions
 
 __all__ = ["AnswerRow", "StreamedRows", "hypothesis_tensors"]

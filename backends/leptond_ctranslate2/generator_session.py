@@ -22,19 +22,19 @@ from typing import Any
 import numpy as np
 
 from leptond.backend import BatchRow
-from leptond.types import Task
-from leptond_ctranslate2.answers import Answers
-from leptond_ctranslate2.description import EngineDescription
-from leptond_ctranslate2.generation import AnswerRow, StreamedRows, hypothesis_tensors
-from leptond_ctranslate2.relay import TokenRelay
-from leptond_ctranslate2.rows import (
-    DecodeOptions,
+from leptond.backend.answers import Answers
+from leptond.backend.batch_checks import (
     check_ids,
     check_known_options,
     check_outputs,
     check_task,
     shared_options,
 )
+from leptond.types import Task
+from leptond_ctranslate2.description import EngineDescription
+from leptond_ctranslate2.generation import AnswerRow, StreamedRows, hypothesis_tensors
+from leptond_ctranslate2.relay import TokenRelay
+from leptond_ctranslate2.rows import DecodeOptions
 from leptond_ctranslate2.session import CTranslate2Session, engine_errors
 from leptond_ctranslate2.vocabulary import Vocabulary
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from leptond.backend import BatchRow, EmittedChunk
+from leptond.backend.answers import Answers
 from leptond.errors import BackendCrashed, BackendFault, InvalidRequest, InvariantViolation
-from leptond_ctranslate2.answers import Answers
 
 __all__ = ["CTranslate2Session", "engine_errors"]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from leptond.backend import BatchRow, EmittedChunk
-from leptond_ctranslate2.answers import Answers
+from leptond.backend.answers import Answers
 
 
 class Caller:

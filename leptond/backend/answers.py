@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from leptond.backend import BatchRow, EmittedChunk
+from leptond.backend.rows import BatchRow, EmittedChunk
 
 __all__ = ["Answers"]
 
