@@ -246,7 +246,7 @@ def _importer_of(backend: Backend) -> Importer:
 
 
 def _open_or_explain(path: Path, explainers: Callable[[], Iterable[Backend]]) -> Checkpoint:
-    """Open the checkpoint; of what another tool made, say too how an engine could take it."""
+    """Open the checkpoint; of what another tool made, say how an engine could take it."""
     try:
         return open_checkpoint(path)
     except (InvalidRequest, UnsupportedCapability) as error:
@@ -256,6 +256,6 @@ def _open_or_explain(path: Path, explainers: Callable[[], Iterable[Backend]]) ->
             raise
         for backend in explainers():
             if isinstance(backend.importer, ReadyImporter):
-                advice = backend.importer.explain(path)
-                raise type(error)(f"{error.message}; {advice}", field=error.field) from error
+                lead = f"{error.message}; " if isinstance(error, UnsupportedCapability) else ""
+                raise type(error)(f"{lead}{backend.importer.explain(path)}") from error
         raise
