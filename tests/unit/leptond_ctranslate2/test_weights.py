@@ -22,7 +22,8 @@ def test_full_range_bytes_are_those_of_the_engines_own_converter(matrix):
     spec = LinearSpec()
     spec.weight = matrix.copy()
     spec.validate()
-    spec.optimize("int8")
+    with np.errstate(over="ignore"):  # its scale of a row of tiny numbers is infinite
+        spec.optimize("int8")
     quantised, scales = quantise_rows(matrix, 127)
     np.testing.assert_array_equal(quantised, spec.weight.numpy())
     np.testing.assert_array_equal(scales, spec.weight_scale.numpy())
