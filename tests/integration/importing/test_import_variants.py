@@ -19,8 +19,7 @@ RECIPE = DefaultModel(
     "minimal==1",
     "f" * 64,
     WheelDirectory("minimal/", {}),
-    backend="first",
-    precisions=("float32", "int8"),
+    precisions_of={"first": ("float32", "int8")},
     facts={"licence": "Apache-2.0"},
 )
 

