@@ -16,13 +16,14 @@ from leptond.backend import BatchRow
 from leptond.backend.answers import Answers
 from leptond.backend.encoder_rows import CheckedRows, EncoderRows
 from leptond.backend.heads import Head
+from leptond.backend.whole_calls import WholeCallSession
 from leptond_ctranslate2.description import EngineDescription
-from leptond_ctranslate2.session import CTranslate2Session, engine_errors
+from leptond_ctranslate2.faults import engine_errors
 
 __all__ = ["EncoderSession"]
 
 
-class EncoderSession(CTranslate2Session):
+class EncoderSession(WholeCallSession):
     """A `BatchSession` over a `ctranslate2.Encoder`."""
 
     def __init__(

@@ -30,18 +30,19 @@ from leptond.backend.batch_checks import (
     check_task,
     shared_options,
 )
+from leptond.backend.whole_calls import WholeCallSession
 from leptond.types import Task
 from leptond_ctranslate2.description import EngineDescription
+from leptond_ctranslate2.faults import engine_errors
 from leptond_ctranslate2.generation import AnswerRow, StreamedRows, hypothesis_tensors
 from leptond_ctranslate2.relay import TokenRelay
 from leptond_ctranslate2.rows import DecodeOptions
-from leptond_ctranslate2.session import CTranslate2Session, engine_errors
 from leptond_ctranslate2.vocabulary import Vocabulary
 
 __all__ = ["GeneratorSession"]
 
 
-class GeneratorSession(CTranslate2Session):
+class GeneratorSession(WholeCallSession):
     """A `BatchSession` over a `ctranslate2.Generator`."""
 
     tasks = frozenset({Task.GENERATE, Task.SCORE})

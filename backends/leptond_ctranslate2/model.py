@@ -12,6 +12,7 @@ import ctranslate2
 from leptond.backend import Capabilities, ModelSource, Progress, SessionKind, SessionOptions
 from leptond.backend.heads import Head
 from leptond.backend.processor import instruction_sets
+from leptond.backend.whole_calls import WholeCallSession
 from leptond.errors import (
     InvalidRequest,
     InvariantViolation,
@@ -25,7 +26,6 @@ from leptond_ctranslate2.encoder_session import EncoderSession
 from leptond_ctranslate2.generator_session import GeneratorSession
 from leptond_ctranslate2.options import EngineOptions
 from leptond_ctranslate2.processor import safe_int8_limit
-from leptond_ctranslate2.session import CTranslate2Session
 from leptond_ctranslate2.translator_session import SourceEndings, TranslatorSession
 from leptond_ctranslate2.vocabulary import Vocabulary, find_vocabulary, read_vocabulary
 
@@ -56,7 +56,7 @@ class CTranslate2Model:
     ) -> None:
         self._engine = engine
         self._description = description
-        self._sessions: list[CTranslate2Session] = []
+        self._sessions: list[WholeCallSession] = []
         self._head: Head | None = None
         self._vocabulary = Vocabulary(())
         self._endings = SourceEndings("", "")
@@ -105,7 +105,7 @@ class CTranslate2Model:
         """What this model does; constant."""
         return self._capabilities
 
-    def open_session(self, options: SessionOptions) -> CTranslate2Session:
+    def open_session(self, options: SessionOptions) -> WholeCallSession:
         """A new executor; called on the thread that will own it.
 
         `num_slots` is the most rows of its runs, and `max_tokens` of a row; of a generator's row
@@ -144,7 +144,7 @@ class CTranslate2Model:
         self._sessions.clear()
         self._engine = None
 
-    def _make_session(self, options: SessionOptions) -> CTranslate2Session:
+    def _make_session(self, options: SessionOptions) -> WholeCallSession:
         sizes = {"max_rows": options.num_slots, "max_tokens": options.max_tokens}
         description = self._description
         if self._head is not None:
@@ -173,6 +173,7 @@ class CTranslate2Model:
             devices=(device.name,),
             vocab_size=description.vocab_size,
             max_context_tokens=description.max_positions,
+            max_answer_tokens=description.max_answer_tokens,
             max_batch_rows=MAX_ROWS,
             # Company moves sums of attention by 1e-6; rounding activations to 8 bits can make a
             # tenth of that.

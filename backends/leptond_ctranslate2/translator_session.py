@@ -29,12 +29,13 @@ from leptond.backend.batch_checks import (
     read_ids,
     shared_options,
 )
+from leptond.backend.whole_calls import WholeCallSession
 from leptond.types import Task
 from leptond_ctranslate2.description import EngineDescription
+from leptond_ctranslate2.faults import engine_errors
 from leptond_ctranslate2.generation import AnswerRow, StreamedRows, hypothesis_tensors
 from leptond_ctranslate2.relay import TokenRelay
 from leptond_ctranslate2.rows import DecodeOptions
-from leptond_ctranslate2.session import CTranslate2Session, engine_errors
 from leptond_ctranslate2.vocabulary import Vocabulary
 
 __all__ = ["SourceEndings", "TranslatorSession"]
@@ -61,7 +62,7 @@ class SourceEndings:
         return length != 0  # below 0 the engine's count is unsigned, and large
 
 
-class TranslatorSession(CTranslate2Session):
+class TranslatorSession(WholeCallSession):
     """A `BatchSession` over a `ctranslate2.Translator`."""
 
     tasks = frozenset({Task.GENERATE, Task.SCORE, Task.TRANSLATE})

@@ -1,23 +1,22 @@
-"""What every session does around the engine's call: checks, interruption, errors, its end."""
+"""What every session of whole calls does around the engine's own: checks, interruption, its end."""
 
 from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
-from leptond.backend import BatchRow, EmittedChunk
 from leptond.backend.answers import Answers
-from leptond.errors import BackendCrashed, BackendFault, InvalidRequest, InvariantViolation
+from leptond.backend.rows import BatchRow, EmittedChunk
+from leptond.errors import BackendCrashed, InvalidRequest, InvariantViolation
 
-__all__ = ["CTranslate2Session", "engine_errors"]
+__all__ = ["WholeCallSession"]
 
 Emit = Callable[[int, EmittedChunk], bool]
 
 
-class CTranslate2Session(ABC):
-    """One executor of a model; the engine's worker and its weights are the model's.
+class WholeCallSession(ABC):
+    """A `BatchSession` whose engine answers whole calls; the weights are the model's.
 
     Every method but `interrupt` is called on the session's own thread.
     """
@@ -73,19 +72,3 @@ class CTranslate2Session(ABC):
     @abstractmethod
     def _prepare(self, batch: Sequence[BatchRow]) -> Callable[[Answers], None]:
         """Check every row; answer with what then runs."""
-
-
-@contextmanager
-def engine_errors() -> Iterator[None]:
-    """Turn the engine's exceptions into ours.
-
-    The engine keeps nothing between calls, so a failed call leaves it as it was; but after a CUDA
-    failure other than a lack of memory, every later call fails.
-    """
-    try:
-        yield
-    except (RuntimeError, ValueError, IndexError, MemoryError) as error:
-        message = f"CTranslate2 failed: {error}"
-        if "CUDA" in str(error) and "out of memory" not in str(error):
-            raise BackendCrashed(message) from error
-        raise BackendFault(message) from error
