@@ -1,4 +1,4 @@
-"""Loaded graphs of one variant; the sessions of a model share them."""
+"""Loaded graphs of one decoder; the sessions of a model share them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from leptond.backend import (
     SessionKind,
     SessionOptions,
 )
-from leptond.errors import InvalidRequest, InvariantViolation, ModelFailed
+from leptond.errors import InvariantViolation, ModelFailed
 from leptond.types import Task
 from leptond_onnxruntime.arena import ArenaLayout
 from leptond_onnxruntime.device import CpuDevice, Device, find_device
 from leptond_onnxruntime.graphs import Graph
 from leptond_onnxruntime.head_runner import MAX_HEAD_ROWS
 from leptond_onnxruntime.importer.graph_io import BODY_FILE, HEAD_FILE, GraphSpec, Precision
-from leptond_onnxruntime.options import EngineOptions
+from leptond_onnxruntime.options import EngineOptions, check_session_options
 from leptond_onnxruntime.runs import RunLimits
 from leptond_onnxruntime.session import OnnxStepSession
 
@@ -107,18 +107,7 @@ class OnnxModel:
         """
         if self._graphs is None:
             raise InvariantViolation("a closed model was asked for a session")
-        for field, wanted, limit in (
-            ("num_slots", options.num_slots, MAX_SLOTS),
-            ("max_tokens", options.max_tokens, self._spec.max_positions),
-        ):
-            if not 1 <= wanted <= limit:
-                raise InvalidRequest(f"{field} is {wanted}, not from 1 to {limit}", field=field)
-        if options.num_threads:
-            raise InvalidRequest(
-                "num_threads is 0 for a session of this engine: threads belong to the loaded "
-                "graphs, and the backend's own option num_threads counts them",
-                field="num_threads",
-            )
+        check_session_options(options, MAX_SLOTS, self._spec.max_positions)
         body, head = self._graphs
         session = OnnxStepSession(
             self._spec,

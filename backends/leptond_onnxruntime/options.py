@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from leptond.backend import SessionOptions
 from leptond.backend.processor import num_available_cores
-from leptond.errors import ModelFailed
+from leptond.errors import InvalidRequest, ModelFailed
 
-__all__ = ["EngineOptions"]
+__all__ = ["EngineOptions", "check_session_options"]
 
 _MAX_THREADS = 1024
 _MAX_SPIN_US = 1_000_000
@@ -64,6 +65,27 @@ class EngineOptions:
     def actual_threads(self) -> int:
         """`num_threads`, or what 0 stands for on this machine."""
         return self.num_threads or num_available_cores()
+
+
+def check_session_options(options: SessionOptions, max_slots: int, max_tokens: int) -> None:
+    """Refuse a session that is larger than its model allows.
+
+    Raises:
+        InvalidRequest: naming the field and the limit; also a number of threads, which is an
+            option of the load.
+    """
+    for field, wanted, limit in (
+        ("num_slots", options.num_slots, max_slots),
+        ("max_tokens", options.max_tokens, max_tokens),
+    ):
+        if not 1 <= wanted <= limit:
+            raise InvalidRequest(f"{field} is {wanted}, not from 1 to {limit}", field=field)
+    if options.num_threads:
+        raise InvalidRequest(
+            "num_threads is 0 for a session of this engine: threads belong to the loaded "
+            "graphs, and the backend's own option num_threads counts them",
+            field="num_threads",
+        )
 
 
 def _is_count(value: object, limit: int) -> bool:

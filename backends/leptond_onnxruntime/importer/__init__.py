@@ -1,6 +1,6 @@
 """Turns checkpoints into ONNX graphs for this engine. Needs the `import` extra when called.
 
-`leptond_onnxruntime.importer.graph_io` says what the graphs look like to the session.
+`graph_io` and `encoder_io` say what the graphs look like to a session.
 """
 
 from __future__ import annotations
@@ -10,19 +10,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from leptond.errors import BackendUnavailable
+from leptond_onnxruntime.importer.encoder_io import EncoderSpec
 from leptond_onnxruntime.importer.graph_io import GraphSpec, Precision
 
 if TYPE_CHECKING:
-    from leptond.checkpoint import Checkpoint
+    from leptond.checkpoint import Checkpoint, EncoderCheckpoint, TextAssets
 
-__all__ = ["GraphSpec", "Precision", "import_decoder"]
+__all__ = [
+    "EncoderSpec",
+    "GraphSpec",
+    "Precision",
+    "import_decoder",
+    "import_encoder",
+    "import_onnx_file",
+]
+
+Progress = Callable[[str, float], None]
 
 
 def import_decoder(
-    checkpoint: Checkpoint,
-    directory: Path,
-    precision: Precision,
-    progress: Callable[[str, float], None],
+    checkpoint: Checkpoint, directory: Path, precision: Precision, progress: Progress
 ) -> GraphSpec:
     """Write `checkpoint` as body and head graph, weights and description into `directory`.
 
@@ -43,12 +50,39 @@ def import_decoder(
         BackendUnavailable: the `onnx` package is not installed.
         OSError: the directory cannot be written.
     """
+    _require_onnx()
+    from leptond_onnxruntime.importer.decoder import write_decoder  # noqa: PLC0415 - needs onnx
+
+    return write_decoder(checkpoint, directory, precision, progress)
+
+
+def import_encoder(
+    checkpoint: EncoderCheckpoint, directory: Path, precision: Precision, progress: Progress
+) -> EncoderSpec:
+    """Write `checkpoint` as one graph, weights, head and description into `directory`.
+
+    As `import_decoder`; FLOAT32 and INT8 are written.
+    """
+    _require_onnx()
+    from leptond_onnxruntime.importer.encoder import write_encoder  # noqa: PLC0415 - needs onnx
+
+    return write_encoder(checkpoint, directory, precision, progress)
+
+
+def import_onnx_file(
+    source: Path, tokenizer: Path, directory: Path, *, pooling: str | None = None
+) -> tuple[EncoderSpec, TextAssets]:
+    """Take over an encoder that somebody else exported: see `ready.import_file`."""
+    _require_onnx()
+    from leptond_onnxruntime.importer.ready import import_file  # noqa: PLC0415 - needs onnx
+
+    return import_file(source, tokenizer, directory, pooling=pooling)
+
+
+def _require_onnx() -> None:
     try:
         import onnx  # noqa: F401, PLC0415 - part of the `import` extra, absent when serving
     except ImportError as error:
         raise BackendUnavailable(
-            "writing ONNX graphs needs the 'onnx' package: pip install 'leptond[import]'"
+            "ONNX graphs need the 'onnx' package: pip install 'leptond[import]'"
         ) from error
-    from leptond_onnxruntime.importer.decoder import write_decoder  # noqa: PLC0415 - needs onnx
-
-    return write_decoder(checkpoint, directory, precision, progress)

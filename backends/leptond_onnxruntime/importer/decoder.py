@@ -48,7 +48,9 @@ def write_decoder(
     """Do the work of `leptond_onnxruntime.importer.import_decoder`."""
     if not isinstance(checkpoint, DecoderCheckpoint):
         family = checkpoint.architecture.family
-        raise UnsupportedCapability(f"{checkpoint.path}: only decoders are imported, not {family}")
+        raise UnsupportedCapability(
+            f"{checkpoint.path}: decoders and encoders are imported, not {family}"
+        )
     architecture = checkpoint.architecture
     _refuse_unbuilt(checkpoint.path, architecture)
     recipe = _RECIPES[precision]
