@@ -30,6 +30,7 @@ class DecodeOptions:
         max_tokens: most tokens of an answer; None is as many as fit.
         min_tokens: the answer does not end before so many.
         stop_token_ids: end an answer; None means the model's own.
+        no_repeat_ngram_size: no sequence of so many tokens occurs twice in an answer; 0 is off.
         sampling: None is greedy, or plain beam search.
         logprobs: the answer is of no use without its scores.
     """
@@ -40,6 +41,7 @@ class DecodeOptions:
     max_tokens: int | None = None
     min_tokens: int = 0
     stop_token_ids: tuple[int, ...] | None = None
+    no_repeat_ngram_size: int = 0
     sampling: SamplingParams | None = None
     logprobs: bool = False
 
@@ -65,7 +67,13 @@ class DecodeOptions:
         return options
 
     def _check(self) -> None:
-        lowest = {"beam_size": 1, "num_hypotheses": 1, "max_tokens": 0, "min_tokens": 0}
+        lowest = {
+            "beam_size": 1,
+            "num_hypotheses": 1,
+            "max_tokens": 0,
+            "min_tokens": 0,
+            "no_repeat_ngram_size": 0,
+        }
         for name, least in lowest.items():
             value = getattr(self, name)
             if value is None and name == "max_tokens":
@@ -99,7 +107,7 @@ class DecodeOptions:
             raise InvalidRequest("min_tokens is not honoured here", field="options.min_tokens")
         if self.logprobs and not self.has_plain_scores:
             raise InvalidRequest(
-                "logprobs beside min_tokens or a repetition penalty would not be the model's own",
+                "logprobs beside min_tokens or a penalty would not be the model's own",
                 field="options.logprobs",
             )
         if self.sampling is None:
@@ -126,6 +134,7 @@ class DecodeOptions:
             "beam_size": self.beam_size,
             "num_hypotheses": self.num_hypotheses,
             "length_penalty": self.length_penalty,
+            "no_repeat_ngram_size": self.no_repeat_ngram_size,
             "return_scores": True,
             "return_end_token": True,
             **self._sampling_arguments(vocab_size),
@@ -150,7 +159,7 @@ class DecodeOptions:
         They are taken after penalties and after stop tokens are held back.
         """
         penalty = 1.0 if self.sampling is None else self.sampling.repetition_penalty
-        return penalty == 1 and self.min_tokens == 0
+        return penalty == 1 and self.min_tokens == 0 and self.no_repeat_ngram_size == 0
 
 
 def _check_ranges(sampling: SamplingParams) -> None:

@@ -68,6 +68,8 @@ class Capabilities:
     Attributes:
         max_slots: most slots of one session (0: not a step model).
         max_context_tokens: longest sequence of a slot or of a batch row.
+        max_answer_tokens: longest answer of a model whose decoder has a context of its own, as
+            sequence-to-sequence models; 0 of others: prompt and answer share the context.
         max_batch_rows: most rows of one `run` (0: not a batch model).
         is_deterministic: whether a row's answer is the same in any company.
         ride_along_tokens: longest prompt chunk that is worth running together with decode
@@ -84,6 +86,7 @@ class Capabilities:
     vocab_size: int = 0
     max_slots: int = 0
     max_context_tokens: int = 0
+    max_answer_tokens: int = 0
     max_batch_rows: int = 0
     is_deterministic: bool = True
     ride_along_tokens: int = 64

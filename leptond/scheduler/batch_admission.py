@@ -56,7 +56,7 @@ class BatchAdmission(FrontDoor[BatchJob]):
         """Check and queue a text to generate. See `BatchScheduler.submit_generation`."""
         self._limits.check_generation(request)
         arrival, due, priority = self.place(request.deadline, request.priority)
-        room = self._limits.max_context_tokens - len(request.prompt_ids)
+        room = self._limits.answer_room(len(request.prompt_ids))
         max_tokens = min(request.stop.max_tokens, room)
         return self._admit(
             GenerationJob(

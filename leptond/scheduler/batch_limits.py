@@ -27,6 +27,7 @@ class BatchLimits(RequestLimits):
 
     Attributes:
         bounds: of one run.
+        max_answer_tokens: of a decoder with a context of its own; 0: prompt and answer share one.
         generates: whether the model continues a prompt.
         gives_way: whether its runs let others have the cores in between: they answer token by
             token.
@@ -34,6 +35,7 @@ class BatchLimits(RequestLimits):
     """
 
     bounds: BatchBounds
+    max_answer_tokens: int
     generates: bool
     gives_way: bool
     sampling_options: frozenset[str]
@@ -67,10 +69,17 @@ class BatchLimits(RequestLimits):
             max_running=max_rows,
             has_tokenizer=has_tokenizer,
             bounds=BatchBounds(max_rows, options.batch_token_budget),
+            max_answer_tokens=capabilities.max_answer_tokens,
             generates=not capabilities.tasks.isdisjoint({Task.GENERATE, Task.CHAT}),
             gives_way=capabilities.is_streaming,
             sampling_options=capabilities.sampling_options,
         )
+
+    def answer_room(self, num_prompt_tokens: int) -> int:
+        """See `RequestLimits.answer_room`."""
+        if not self.max_answer_tokens:
+            return RequestLimits.answer_room(self, num_prompt_tokens)
+        return self.max_answer_tokens if num_prompt_tokens <= self.max_context_tokens else 0
 
     def check_items(self, request: BatchRequest) -> None:
         """Refuse what can never be served.
@@ -118,7 +127,7 @@ class BatchLimits(RequestLimits):
         The bound of the answer is rounded up to a power of two, as far as the context goes: the
         job ends its row by itself.
         """
-        room = self.max_context_tokens - len(request.prompt_ids)
+        room = self.answer_room(len(request.prompt_ids))
         options: dict[str, Any] = {
             "task": Task.GENERATE.value,
             "beam_size": 1,

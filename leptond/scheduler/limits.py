@@ -34,6 +34,10 @@ class RequestLimits:
     max_running: int
     has_tokenizer: bool
 
+    def answer_room(self, num_prompt_tokens: int) -> int:
+        """Most tokens of an answer to a prompt of that length; below 1 it is too long."""
+        return self.max_context_tokens - num_prompt_tokens
+
     def check(self, request: GenerationRequest) -> None:
         """Refuse what can never be served.
 
@@ -45,10 +49,10 @@ class RequestLimits:
         num_prompt_tokens = len(request.prompt_ids)
         if num_prompt_tokens == 0:
             raise InvalidRequest("the prompt has no tokens", field="prompt")
-        if num_prompt_tokens >= self.max_context_tokens:
+        if self.answer_room(num_prompt_tokens) < 1:
             raise RequestTooLarge(
-                f"the prompt has {num_prompt_tokens} tokens; model {self.name} takes at most "
-                f"{self.max_context_tokens - 1}, so that one is left for the answer",
+                f"the prompt has {num_prompt_tokens} tokens; with at least one token of answer "
+                f"model {self.name} takes {self.max_context_tokens}",
                 field="prompt",
             )
         if min(request.prompt_ids) < 0 or max(request.prompt_ids) >= self.vocab_size:

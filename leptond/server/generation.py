@@ -21,7 +21,7 @@ from leptond.server.prompts import chat_prompt_ids, raw_prompt_ids
 from leptond.streaming import BlockingPool, LoopBridge
 from leptond.telemetry import CHAT, TEXT_COMPLETION
 from leptond.types import GenerationRequest, StreamPacing
-from leptond.v1 import chat_pb2, generation_pb2, message_pb2
+from leptond.v1 import chat_pb2, generation_pb2, message_pb2, sampling_pb2
 
 __all__ = ["GenerationMethods"]
 
@@ -156,7 +156,10 @@ class GenerationMethods:
                 pacing,
                 max_buffered=_MAX_BUFFERED if is_streamed else request.stop.max_tokens + 1,
             )
-            progress = model.generate(request, stream)
+            try:
+                progress = model.generate(request, stream)
+            except UnsupportedCapability as error:
+                raise _by_wire_name(error) from error
             inference = GenerationInference(
                 operation=operation,
                 label=label,
@@ -188,11 +191,13 @@ class GenerationMethods:
             field = "options.deterministic"
             msg = f"{field}: the answers of model {model.name} depend on what runs beside them"
             raise UnsupportedCapability(msg, field=field)
+        # A decoder with a context of its own bounds the answer alone.
+        own_context = model.capabilities.max_answer_tokens
         stop, bound = requests.stop_conditions(
             wire.sampling,
             self._limits,
-            num_prompt_tokens=len(ids),
-            max_context_tokens=model.max_context_tokens,
+            num_prompt_tokens=0 if own_context else len(ids),
+            max_context_tokens=own_context or model.max_context_tokens,
             model_stop_ids=model.tokenizer.stop_ids,
             vocab_size=vocab_size,
         )
@@ -211,6 +216,18 @@ class GenerationMethods:
             skip_special=requests.optional(output, "skip_special_tokens", default=True),
         )
         return request, bound
+
+
+def _by_wire_name(error: UnsupportedCapability) -> UnsupportedCapability:
+    """The same refusal, of the field as the caller wrote it."""
+    name = error.field
+    if name in ("logprobs", "top_logprobs"):
+        field = "output.logprobs"
+    elif name in sampling_pb2.SamplingParams.DESCRIPTOR.fields_by_name:
+        field = f"sampling.{name}"
+    else:
+        return error
+    return UnsupportedCapability(f"{field}: {error.message}", field=field)
 
 
 def _pacing(wire: Any) -> StreamPacing:

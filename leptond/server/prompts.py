@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from leptond.errors import InvalidRequest, UnsupportedCapability
+from leptond.errors import InvalidRequest, LeptondError, UnsupportedCapability
 from leptond.models import ServedModel
 from leptond.server.convert import requests
 from leptond.streaming import BlockingPool
+from leptond.types import Task
 from leptond.v1 import chat_pb2, generation_pb2
 
 __all__ = ["chat_prompt_ids", "raw_prompt_ids", "render_chat"]
@@ -20,11 +21,15 @@ __all__ = ["chat_prompt_ids", "raw_prompt_ids", "render_chat"]
 async def raw_prompt_ids(
     wire: generation_pb2.GenerationInput, model: ServedModel, pool: BlockingPool
 ) -> tuple[int, ...]:
-    """Token ids of a raw prompt.
+    """Token ids of a raw prompt; of a sequence-to-sequence model, of what its encoder reads.
+
+    Unless `add_special_tokens` is false they are framed as the model was trained: a decoder's
+    prompt by its BOS token where it has one, an encoder's text by its end and what else it has.
 
     Raises:
         InvalidRequest: the prompt is missing, empty, too long or holds what is not text.
     """
+    model.require(Task.GENERATE)
     if wire.WhichOneof("prompt") == "token_ids":
         if wire.HasField("add_special_tokens") or wire.HasField("parse_special"):
             msg = (
@@ -62,10 +67,51 @@ async def encode_text(
     add_special: bool | None,
     field: str,
 ) -> Sequence[int]:
-    """Tokenise one text off the loop, after a look at its size."""
+    """Tokenise one text off the loop, as the model reads it, after a look at its size.
+
+    Args:
+        text: what a caller sent.
+        model: the tokenizer of its encoder counts, where it has one.
+        pool: threads for it.
+        parse_special: special tokens in the text become what they name.
+        add_special: put in the special tokens that frame a text; None does as the model was
+            trained.
+        field: the request's field, for messages.
+
+    Raises:
+        RequestTooLarge, InvalidRequest: with `field`.
+    """
+    if model.text.encoder is not None:
+
+        def encode() -> Sequence[int]:
+            return _encode_source(
+                text,
+                model,
+                parse_special=parse_special,
+                add_special=add_special is not False,
+                field=field,
+            )
+
+        return await pool.run(encode)
     tokenizer = model.tokenizer
     tokenizer.check_text_size(text, model.max_context_tokens, field)
     return await pool.run(tokenizer.encode, text, parse_special=parse_special, add_bos=add_special)
+
+
+def _encode_source(
+    text: str, model: ServedModel, *, parse_special: bool, add_special: bool, field: str
+) -> Sequence[int]:
+    try:
+        (encoded,) = model.encoder.encode(
+            [text],
+            max_tokens=model.max_context_tokens,
+            truncate=None,
+            parse_special=parse_special,
+            add_special=add_special,
+        )
+    except LeptondError as error:  # it counts texts, and the caller wrote one
+        raise type(error)(error.message.replace("texts[0]", field), field=field) from error
+    return encoded.token_ids
 
 
 async def chat_prompt_ids(

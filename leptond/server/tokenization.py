@@ -111,10 +111,14 @@ def _detokenize(
     model: ServedModel,
     skip_special: bool,  # noqa: FBT001 - run by a pool
 ) -> tokenization_pb2.DetokenizedText:
-    tokenizer = model.tokenizer
     ids = requests.prompt_ids(
         wire.ids, model.capabilities.vocab_size, model.max_context_tokens, field
     )
+    if model.text.writer is None:  # an encoder's vocabulary need not have bytes
+        return tokenization_pb2.DetokenizedText(
+            text=model.encoder.decode(ids, skip_special=skip_special)
+        )
+    tokenizer = model.tokenizer
     exact = b"".join(
         tokenizer.token_bytes(token_id)
         for token_id in ids
@@ -127,6 +131,9 @@ def _detokenize(
 
 def _add_details(result: tokenization_pb2.TokenizedText, text: str, model: ServedModel) -> None:
     """Bytes and spans. The spans are counted from the bytes, so these must be the text's own."""
+    if model.text.encoder is not None:
+        msg = f"details: what the encoder of model {model.name} reads has no bytes of its own"
+        raise UnsupportedCapability(msg, field="details")
     token_bytes = [model.tokenizer.token_bytes(token_id) for token_id in result.token_ids]
     encoded = text.encode()
     num_added = _num_added(token_bytes, encoded)

@@ -6,10 +6,12 @@ yet many texts take long: call it off the event loop.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from tokenizers import Encoding
 from tokenizers import Tokenizer as Engine
@@ -65,7 +67,18 @@ class EncoderTokenizer:
             raise ModelFailed(f"tokenizer.json: {error}") from error
         engine.no_truncation()
         engine.no_padding()
+        self._definition = definition
         self._engine = engine
+        # What a model lacks of its tokenizer's pieces, and what stands for them.
+        self._vocab_size: float = math.inf
+        self._unknown_id: int | None = None
+        self._special_ids = frozenset(
+            token_id
+            for token_id, token in engine.get_added_tokens_decoder().items()
+            if token.special
+        )
+        if isinstance(defaults, Seq2SeqDefaults) and defaults.unknown_token_id is not None:
+            self._vocab_size, self._unknown_id = defaults.vocab_size, defaults.unknown_token_id
 
     @classmethod
     def load(cls, directory: Path) -> EncoderTokenizer:
@@ -88,6 +101,8 @@ class EncoderTokenizer:
         max_tokens: int,
         truncate: Side | None,
         prompt: str = "",
+        parse_special: bool = True,
+        add_special: bool = True,
     ) -> list[Encoded]:
         """Return what the encoder takes for each text or pair, in their order.
 
@@ -96,6 +111,8 @@ class EncoderTokenizer:
             max_tokens: most tokens of an input, special tokens included.
             truncate: the end that is cut of what is longer; None refuses it.
             prompt: put in front of each text, and of the first of a pair.
+            parse_special: special tokens in a text become what they name; else they are text.
+            add_special: put in the special tokens that the model was trained with.
 
         Raises:
             RequestTooLarge: an input is too long and must not be cut; it names which.
@@ -107,44 +124,58 @@ class EncoderTokenizer:
             parts.append(prompt + first)
             if second is not None:
                 parts.append(second)
-        encodings = iter(self._encode_plain(parts, inputs))
+        engine = self._engine if parse_special else self._literal
+        encodings = iter(_encode_plain(engine, parts, inputs))
         encoded = []
         for index, (_, second) in enumerate(inputs):
             first_part = next(encodings)
             second_part = None if second is None else next(encodings)
-            encoded.append(
-                self._assemble(first_part, second_part, max_tokens, truncate, f"texts[{index}]")
-            )
+            field = f"texts[{index}]"
+            room = _Room(max_tokens, truncate, adds=add_special, parses=parse_special)
+            encoded.append(self._assemble(first_part, second_part, room, field))
         return encoded
 
-    def _encode_plain(
-        self, parts: list[str], inputs: Sequence[tuple[str, str | None]]
-    ) -> list[Encoding]:
-        # `encode` would hold the GIL all the while; the batch calls do not.
-        try:
-            return self._engine.encode_batch_fast(parts, add_special_tokens=False)
-        except TypeError:
-            # What the library says of text that it cannot turn into UTF-8.
-            index, char = next(
-                (index, char)
-                for index, pair in enumerate(inputs)
-                for char in "".join(filter(None, pair))
-                if "\ud800" <= char <= "\udfff"
-            )
-            field = f"texts[{index}]"
-            message = f"{field} holds U+{ord(char):04X}, a lone surrogate: not text"
-            raise InvalidRequest(message, field=field) from None
+    def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
+        """Return a text that has these tokens, as near to the one they were made of as can be.
+
+        Args:
+            ids: all of the tokenizer's.
+            skip_special: special tokens give no text.
+        """
+        return self._engine.decode(list(ids), skip_special_tokens=skip_special)
+
+    def token_id(self, token: str) -> int:
+        """Return the id of a token that the vocabulary has, by its exact text.
+
+        Raises:
+            ModelFailed: it has no such token.
+        """
+        token_id = self._engine.token_to_id(token)
+        if token_id is None:
+            raise ModelFailed(f"tokenizer.json: the token {token!r} is missing")
+        return token_id
+
+    @cached_property
+    def _literal(self) -> Engine:
+        """A second engine, to which special tokens in a text are text; made when one asks."""
+        engine = Engine.from_str(self._definition)
+        engine.no_truncation()
+        engine.no_padding()
+        engine.encode_special_tokens = True
+        return engine
 
     def _assemble(
         self,
         first: Encoding,
         second: Encoding | None,
-        max_tokens: int,
-        truncate: Side | None,
+        wanted: _Room,
         field: str,
     ) -> Encoded:
         """Cut one input to its room and put its special tokens in."""
-        num_special = self._engine.num_special_tokens_to_add(second is not None)
+        max_tokens, truncate = wanted.max_tokens, wanted.truncate
+        num_special = (
+            self._engine.num_special_tokens_to_add(second is not None) if wanted.adds else 0
+        )
         room = max_tokens - num_special
         if room < 1:
             raise InvalidRequest(
@@ -164,8 +195,60 @@ class EncoderTokenizer:
             first.truncate(keep_first, direction=truncate)
             if second is not None:
                 second.truncate(keep_second, direction=truncate)
-        whole = self._engine.post_process(first, second, add_special_tokens=True)
-        return Encoded(tuple(whole.ids), tuple(whole.type_ids), num_truncated)
+        whole = self._engine.post_process(first, second, add_special_tokens=wanted.adds)
+        ids = whole.ids
+        if not wanted.parses and not self._special_ids.isdisjoint(ids):
+            ids = self._without_forged(ids, whole.special_tokens_mask, field)
+        if max(ids, default=0) >= self._vocab_size:
+            unknown = cast(int, self._unknown_id)
+            ids = [unknown if one >= self._vocab_size else one for one in ids]
+        return Encoded(tuple(ids), tuple(whole.type_ids), num_truncated)
+
+    def _without_forged(self, ids: list[int], mask: list[int], field: str) -> list[int]:
+        """Return the ids with the unknown token for special ones that the text spelled.
+
+        A vocabulary may hold its special tokens as pieces, and then plain text can become one.
+        """
+        found = []
+        for token_id, is_ours in zip(ids, mask, strict=True):
+            is_forged = not is_ours and token_id in self._special_ids
+            if is_forged and self._unknown_id is None:
+                message = (
+                    f"{field} holds {self._engine.id_to_token(token_id)!r}, which this model's "
+                    "vocabulary cannot express as plain text"
+                )
+                raise InvalidRequest(message, field=field)
+            found.append(cast(int, self._unknown_id) if is_forged else token_id)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """How long an input may be, and what becomes of a longer one."""
+
+    max_tokens: int
+    truncate: Side | None
+    adds: bool  # special tokens
+    parses: bool  # those in the text
+
+
+def _encode_plain(
+    engine: Engine, parts: list[str], inputs: Sequence[tuple[str, str | None]]
+) -> list[Encoding]:
+    # `encode` would hold the GIL all the while; the batch calls do not.
+    try:
+        return engine.encode_batch_fast(parts, add_special_tokens=False)
+    except TypeError:
+        # What the library says of text that it cannot turn into UTF-8.
+        index, char = next(
+            (index, char)
+            for index, pair in enumerate(inputs)
+            for char in "".join(filter(None, pair))
+            if "\ud800" <= char <= "\udfff"
+        )
+        field = f"texts[{index}]"
+        message = f"{field} holds U+{ord(char):04X}, a lone surrogate: not text"
+        raise InvalidRequest(message, field=field) from None
 
 
 def _share(num_first: int, num_second: int, room: int) -> tuple[int, int]:
