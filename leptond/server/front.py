@@ -17,6 +17,7 @@ from grpc_channelz.v1 import channelz_pb2
 from leptond.errors import InvalidRequest, ModelNotFound, ShuttingDown, SlowReader
 from leptond.models import LoadPolicy, ModelRegistry
 from leptond.server import health_messages
+from leptond.server.batching import BatchCalls
 from leptond.server.calls import CallRunner
 from leptond.server.convert.requests import RequestLimits
 from leptond.server.generation import GenerationMethods
@@ -26,11 +27,12 @@ from leptond.server.reflection import SERVICES as REFLECTION_SERVICES
 from leptond.server.reflection import ReflectionService
 from leptond.server.services import Role, Service, generic_handlers
 from leptond.server.tokenization import TokenizationMethods
+from leptond.server.translation import TranslationMethods
 from leptond.server.transport import GrpcServer, TransportOptions
 from leptond.streaming import BlockingPool, LoopBridge
 from leptond.telemetry import Telemetry
 from leptond.types import ModelState
-from leptond.v1 import management_pb2, text_generation_service_pb2
+from leptond.v1 import management_pb2, text_generation_service_pb2, translation_pb2
 
 __all__ = ["Front", "FrontOptions"]
 
@@ -79,6 +81,7 @@ class Front:
         self._watchdog: asyncio.Task[None] | None = None
         generation = GenerationMethods(models, bridge, pool, options.limits)
         tokenization = TokenizationMethods(models, pool, options.limits)
+        translation = TranslationMethods(BatchCalls(models, bridge, pool))
         management = ManagementService(
             models,
             bridge,
@@ -86,7 +89,7 @@ class Front:
             num_calls=lambda: len(self._runner.active),
             is_draining=lambda: self._is_draining,
         )
-        self._services = _leptond_services(generation, tokenization, management)
+        self._services = _leptond_services(generation, tokenization, translation, management)
         self.health = HealthService(
             [*(service.name for service in self._services), *STANDARD_SERVICES],
             self._model_health,
@@ -180,9 +183,13 @@ STANDARD_SERVICES = (health_messages.SERVICE, *REFLECTION_SERVICES)
 
 
 def _leptond_services(
-    generation: GenerationMethods, tokenization: TokenizationMethods, management: ManagementService
+    generation: GenerationMethods,
+    tokenization: TokenizationMethods,
+    translation: TranslationMethods,
+    management: ManagementService,
 ) -> list[Service]:
     text = text_generation_service_pb2.DESCRIPTOR.services_by_name["TextGenerationService"]
+    translate = translation_pb2.DESCRIPTOR.services_by_name["TranslationService"]
     manage = management_pb2.DESCRIPTOR.services_by_name["ManagementService"]
     return [
         Service(
@@ -195,6 +202,10 @@ def _leptond_services(
                 "Tokenize": tokenization.tokenize,
                 "Detokenize": tokenization.detokenize,
             },
+        ),
+        Service(
+            translate.full_name,
+            {"Translate": translation.translate, "TranslateStream": translation.translate_stream},
         ),
         Service(
             manage.full_name,

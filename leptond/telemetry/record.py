@@ -7,12 +7,14 @@ from typing import Final
 
 from leptond.types import Phase, PhaseName, SamplingParams, Usage
 
-__all__ = ["CHAT", "EMBEDDINGS", "TEXT_COMPLETION", "InferenceRecord"]
+__all__ = ["CHAT", "EMBEDDINGS", "TEXT_COMPLETION", "TRANSLATE", "InferenceRecord"]
 
 # Values of `gen_ai.operation.name` (OpenTelemetry GenAI conventions).
 CHAT: Final = "chat"
 TEXT_COMPLETION: Final = "text_completion"
 EMBEDDINGS: Final = "embeddings"
+# Not in the conventions, in their style.
+TRANSLATE: Final = "translate"
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ __all__ = ["refuse_unsupported"]
 
 _MODEL = frozenset({"model", "model_version"})
 _GENERATE = _MODEL | {"options", "input", "sampling", "output"}
+_TRANSLATE = _MODEL | {"options", "inputs", "source_language", "target_language", "translation"}
 
 SUPPORTED: Mapping[str, frozenset[str]] = {
     "RequestOptions": frozenset(
@@ -44,6 +45,13 @@ SUPPORTED: Mapping[str, frozenset[str]] = {
     "TokenizeRequest": _MODEL
     | {"options", "inputs", "parse_special", "add_special_tokens", "details"},
     "DetokenizeRequest": _MODEL | {"options", "inputs", "skip_special_tokens"},
+    "TranslateRequest": _TRANSLATE,
+    "TranslateStreamRequest": _TRANSLATE,
+    "TranslationInput": frozenset({"text", "target_prefix"}),
+    "TranslationOptions": frozenset({
+        "beam_size", "num_alternatives", "length_penalty", "max_tokens", "repetition_penalty",
+        "no_repeat_ngram_size", "sentence_splitting",
+    }),
     "ListModelsRequest": frozenset({"model"}),
     "LoadModelRequest": _MODEL,
     "UnloadModelRequest": _MODEL,
