@@ -30,7 +30,7 @@ OWN = {package.name for package in PACKAGES} | {"benchmarks", "scripts", "tests"
 
 # Distributions that a package may import: what its own install brings, no more.
 ALLOWED_EXTRAS = {
-    "leptond_client": set[str](),
+    "leptond_client": {"numpy"},
     "leptond": {"server", "import"},
     "leptond_ctranslate2": {"server", "import", "ctranslate2"},
     "leptond_onnxruntime": {"server", "import", "onnxruntime"},

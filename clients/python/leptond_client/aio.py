@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Sequence
+from functools import cached_property, partial
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, Unpack
+from typing import Self, TypeVar, Unpack
 
 import grpc
 from grpc import aio
 
-from leptond_client import calls, options, values
+from leptond.v1 import embedding_pb2
+from leptond_client import batch_calls, calls, options, values
+from leptond_client.aio_stream import AsyncEmbedStream, AsyncStream, is_task_cancelled
+from leptond_client.bulk import EMBED_STREAM, Bulk
 from leptond_client.calls import StreamCall, UnaryCall
 from leptond_client.connection import (
     Attempts,
     ConnectionKeywords,
     ConnectionOptions,
     ConnectionState,
-    Outcome,
     resolve_address,
     serialize,
 )
 from leptond_client.errors import Cancelled
 from leptond_client.requests import MessageLike, Prompt
 
-__all__ = ["AsyncClient", "AsyncStream"]
-
-_CANCELLED = "the stream was cancelled by its reader, or the client was closed"
+__all__ = ["AsyncClient", "AsyncEmbedStream", "AsyncStream"]
 
 T = TypeVar("T")
 ItemT = TypeVar("ItemT")
@@ -121,6 +121,78 @@ class AsyncClient:
         """Make a text of tokens; bytes that are no character become U+FFFD."""
         return await self._run(calls.detokenize(model, token_ids, given))
 
+    async def embed(
+        self,
+        model: str,
+        texts: str | Iterable[Prompt],
+        **given: Unpack[options.EmbedOptions],
+    ) -> values.Embeddings:
+        """Make vectors of texts, or of lists of token ids. One that is wrong fails the call."""
+        return await self._run(batch_calls.embed(model, texts, given))
+
+    def embed_stream(
+        self,
+        model: str,
+        texts: Iterable[Prompt],
+        **given: Unpack[options.EmbedStreamOptions],
+    ) -> AsyncEmbedStream:
+        """Make vectors of any number of texts, in order and in bounded memory.
+
+        Texts that are wrong do not end it: they are named in the batches. `texts` is read while
+        the stream is.
+        """
+        bulk = Bulk(model, texts, given)
+        decode = embedding_pb2.EmbedStreamResponse.FromString
+        method = self._channel.stream_stream(EMBED_STREAM, serialize, decode)
+        attempts = Attempts(self._settings, self._state, given)
+        return AsyncEmbedStream(partial(method, metadata=self._settings.metadata), bulk, attempts)
+
+    async def classify(
+        self,
+        model: str,
+        texts: str | Iterable[Prompt | tuple[str, str]],
+        **given: Unpack[options.ClassifyOptions],
+    ) -> values.Classifications:
+        """Label texts, or pairs of texts."""
+        return await self._run(batch_calls.classify(model, texts, given))
+
+    async def rerank(
+        self,
+        model: str,
+        query: str,
+        documents: Iterable[str],
+        **given: Unpack[options.RerankOptions],
+    ) -> values.Ranking:
+        """Order documents by their relevance to a query, best first."""
+        return await self._run(batch_calls.rerank(model, query, documents, given))
+
+    async def translate(
+        self,
+        model: str,
+        texts: str | Iterable[str],
+        **given: Unpack[options.TranslateOptions],
+    ) -> values.Translations:
+        """Translate texts."""
+        return await self._run(batch_calls.translate(model, texts, given))
+
+    def translate_stream(
+        self,
+        model: str,
+        texts: str | Iterable[str],
+        **given: Unpack[options.TranslateOptions],
+    ) -> AsyncStream[values.TranslationPiece, values.Translations]:
+        """Translate texts, sentence by sentence; the whole is the stream's `result`."""
+        return self._open(batch_calls.translate_stream(model, texts, given))
+
+    async def score(
+        self,
+        model: str,
+        inputs: str | Iterable[str | values.ScoreInput],
+        **given: Unpack[options.ScoreOptions],
+    ) -> values.Scores:
+        """Ask how likely texts are, each on its own or after a prompt or a conversation."""
+        return await self._run(batch_calls.score(model, inputs, given))
+
     async def models(
         self, name: str = "", **given: Unpack[options.CallOptions]
     ) -> tuple[values.Model, ...]:
@@ -182,7 +254,7 @@ class AsyncClient:
             except grpc.RpcError as failure:
                 delay_s = attempts.delay_after(failure)
             except asyncio.CancelledError as error:
-                if _is_task_cancelled():
+                if is_task_cancelled():
                     raise
                 raise Cancelled("the client was closed") from error
             else:
@@ -192,96 +264,6 @@ class AsyncClient:
 
     def _open(self, call: StreamCall[ItemT, FinalT]) -> AsyncStream[ItemT, FinalT]:
         attempts = Attempts(self._settings, self._state, call.options)
-        return AsyncStream(self._channel, self._settings.metadata, call, attempts)
-
-
-class AsyncStream(Generic[ItemT, FinalT]):
-    """The pieces of an answer as they come, for one reader.
-
-    The call is under way when the stream is made. Leaving the loop over it, or cancelling the task
-    that reads, cancels the call; so do `cancel` and the end of an `async with` block.
-    """
-
-    def __init__(
-        self,
-        channel: aio.Channel,
-        metadata: tuple[tuple[str, str], ...],
-        call: StreamCall[ItemT, FinalT],
-        attempts: Attempts,
-    ) -> None:
-        self._method = channel.unary_stream(call.path, serialize, call.decode)
-        self._metadata = metadata
-        self._call = call
-        self._attempts = attempts
-        self._fold = call.fold()
-        self._outcome = Outcome[FinalT]()
-        self._was_cancelled = asyncio.Event()
-        self._rpc = self._begin()
-
-    @property
-    def result(self) -> FinalT:
-        """What the whole stream said.
-
-        Raises:
-            RuntimeError: the stream has not been read to its end.
-        """
-        return self._outcome.get()
-
-    def cancel(self) -> None:
-        """End the call; whoever reads gets `Cancelled`. On the loop; twice does no harm."""
-        self._was_cancelled.set()
-        self._rpc.cancel()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.cancel()
-
-    async def __aiter__(self) -> AsyncIterator[ItemT]:
-        try:
-            while not self._outcome.is_known:
-                was_answered = False
-                try:
-                    async for message in self._rpc:
-                        was_answered = True
-                        item = self._fold.add(message)
-                        if item is not None:
-                            yield item
-                    self._attempts.answered()
-                    self._outcome.set(self._fold.final())
-                except grpc.RpcError as failure:
-                    delay_s = self._attempts.delay_after(failure, was_answered=was_answered)
-                    await self._wait(delay_s)
-                    self._rpc = self._begin()
-        except asyncio.CancelledError as error:
-            if _is_task_cancelled():
-                raise
-            raise Cancelled(_CANCELLED) from error
-        finally:
-            self.cancel()
-
-    def _begin(self) -> Any:
-        return self._method(
-            self._call.request, timeout=self._attempts.remaining_s(), metadata=self._metadata
-        )
-
-    async def _wait(self, delay_s: float) -> None:
-        """Wait for the next attempt, or for `cancel`."""
-        try:
-            async with asyncio.timeout(delay_s):
-                await self._was_cancelled.wait()
-        except TimeoutError:
-            return
-        raise Cancelled(_CANCELLED)
-
-
-def _is_task_cancelled() -> bool:
-    """Whether this very task was cancelled; gRPC says so as well when only its call was."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+        method = self._channel.unary_stream(call.path, serialize, call.decode)
+        begin = partial(method, call.request, metadata=self._settings.metadata)
+        return AsyncStream(begin, call.fold(), attempts)

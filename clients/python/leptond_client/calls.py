@@ -21,6 +21,7 @@ __all__ = [
     "chat",
     "chat_stream",
     "check",
+    "check_names",
     "detokenize",
     "generate",
     "generate_stream",
@@ -76,7 +77,7 @@ def generate(
     model: str, prompt: requests.Prompt, given: options.GenerateOptions
 ) -> UnaryCall[values.Generation]:
     """Continue a raw prompt."""
-    _check_names(given, options.GenerateOptions)
+    check_names(given, options.GenerateOptions)
     request = generation_pb2.GenerateRequest()
     requests.generate(request, model, prompt, given)
     decode = generation_pb2.GenerateResponse.FromString
@@ -87,7 +88,7 @@ def generate_stream(
     model: str, prompt: requests.Prompt, given: options.GenerateStreamOptions
 ) -> StreamCall[values.Delta, values.Generation]:
     """Continue a raw prompt, piece by piece."""
-    _check_names(given, options.GenerateStreamOptions)
+    check_names(given, options.GenerateStreamOptions)
     request = generation_pb2.GenerateStreamRequest()
     requests.generate(request, model, prompt, given)
     decode = generation_pb2.GenerateStreamResponse.FromString
@@ -98,7 +99,7 @@ def chat(
     model: str, messages: Iterable[requests.MessageLike], given: options.ChatOptions
 ) -> UnaryCall[values.Generation]:
     """Answer a conversation."""
-    _check_names(given, options.ChatOptions)
+    check_names(given, options.ChatOptions)
     request = chat_pb2.ChatRequest()
     requests.chat(request, model, messages, given)
     return UnaryCall(
@@ -110,7 +111,7 @@ def chat_stream(
     model: str, messages: Iterable[requests.MessageLike], given: options.ChatStreamOptions
 ) -> StreamCall[values.Delta, values.Generation]:
     """Answer a conversation, piece by piece."""
-    _check_names(given, options.ChatStreamOptions)
+    check_names(given, options.ChatStreamOptions)
     request = chat_pb2.ChatStreamRequest()
     requests.chat(request, model, messages, given)
     decode = chat_pb2.ChatStreamResponse.FromString
@@ -121,7 +122,7 @@ def tokenize(
     model: str, source: str | Iterable[requests.MessageLike], given: options.TokenizeOptions
 ) -> UnaryCall[values.Tokenization]:
     """Make tokens of a text or a conversation."""
-    _check_names(given, options.TokenizeOptions)
+    check_names(given, options.TokenizeOptions)
     request = requests.tokenize(model, source, given)
     decode = tokenization_pb2.TokenizeResponse.FromString
     return UnaryCall(f"/{_TEXT}/Tokenize", request, decode, responses.tokenization, given)
@@ -131,7 +132,7 @@ def detokenize(
     model: str, token_ids: Sequence[int], given: options.DetokenizeOptions
 ) -> UnaryCall[str]:
     """Make a text of tokens."""
-    _check_names(given, options.DetokenizeOptions)
+    check_names(given, options.DetokenizeOptions)
     request = requests.detokenize(model, token_ids, given)
     decode = tokenization_pb2.DetokenizeResponse.FromString
     return UnaryCall(f"/{_TEXT}/Detokenize", request, decode, responses.detokenization, given)
@@ -183,7 +184,7 @@ def watch(name: str, given: options.CallOptions) -> StreamCall[values.ServingSta
 
 def health(given: options.CallOptions) -> UnaryCall[dict[str, values.ServingStatus]]:
     """Ask for the health of everything."""
-    _check_names(given, options.CallOptions)
+    check_names(given, options.CallOptions)
     request = health_messages.HealthListRequest()
     decode = health_messages.HealthListResponse.FromString
     return UnaryCall(f"/{_HEALTH}/List", request, decode, responses.health_report, given)
@@ -193,12 +194,13 @@ def _named(
     request: WireMessage, name: str, given: options.CallOptions, field: str = "model"
 ) -> Any:
     """A request that holds nothing but a name."""
-    _check_names(given, options.CallOptions)
+    check_names(given, options.CallOptions)
     requests.fill(request, (field,), {field: name})
     return request
 
 
-def _check_names(given: Mapping[str, Any], known: type) -> None:
+def check_names(given: Mapping[str, Any], known: type) -> None:
+    """Refuse keyword arguments that `known` does not have, by a TypeError."""
     unknown = sorted(given.keys() - known.__annotations__.keys())
     if unknown:
         raise TypeError(f"no such option: {', '.join(unknown)}")

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, Unpack
+from typing import Self, TypeVar, Unpack
 
 import grpc
 
-from leptond_client import calls, options, values
+from leptond.v1 import embedding_pb2
+from leptond_client import batch_calls, calls, options, values
+from leptond_client.bulk import EMBED_STREAM, Bulk
 from leptond_client.calls import StreamCall, UnaryCall
 from leptond_client.connection import (
     Attempts,
     ConnectionKeywords,
     ConnectionOptions,
     ConnectionState,
-    Outcome,
     resolve_address,
     serialize,
 )
-from leptond_client.errors import Cancelled
 from leptond_client.requests import MessageLike, Prompt
+from leptond_client.stream import EmbedStream, Stream
 
-__all__ = ["Client", "Stream"]
+__all__ = ["Client", "EmbedStream", "Stream"]
 
 T = TypeVar("T")
 ItemT = TypeVar("ItemT")
@@ -118,6 +119,78 @@ class Client:
         """Make a text of tokens; bytes that are no character become U+FFFD."""
         return self._run(calls.detokenize(model, token_ids, given))
 
+    def embed(
+        self,
+        model: str,
+        texts: str | Iterable[Prompt],
+        **given: Unpack[options.EmbedOptions],
+    ) -> values.Embeddings:
+        """Make vectors of texts, or of lists of token ids. One that is wrong fails the call."""
+        return self._run(batch_calls.embed(model, texts, given))
+
+    def embed_stream(
+        self,
+        model: str,
+        texts: Iterable[Prompt],
+        **given: Unpack[options.EmbedStreamOptions],
+    ) -> EmbedStream:
+        """Make vectors of any number of texts, in order and in bounded memory.
+
+        Texts that are wrong do not end it: they are named in the batches. `texts` is read while
+        the stream is.
+        """
+        bulk = Bulk(model, texts, given)
+        decode = embedding_pb2.EmbedStreamResponse.FromString
+        method = self._channel.stream_stream(EMBED_STREAM, serialize, decode)
+        attempts = Attempts(self._settings, self._state, given)
+        return EmbedStream(partial(method, metadata=self._settings.metadata), bulk, attempts)
+
+    def classify(
+        self,
+        model: str,
+        texts: str | Iterable[Prompt | tuple[str, str]],
+        **given: Unpack[options.ClassifyOptions],
+    ) -> values.Classifications:
+        """Label texts, or pairs of texts."""
+        return self._run(batch_calls.classify(model, texts, given))
+
+    def rerank(
+        self,
+        model: str,
+        query: str,
+        documents: Iterable[str],
+        **given: Unpack[options.RerankOptions],
+    ) -> values.Ranking:
+        """Order documents by their relevance to a query, best first."""
+        return self._run(batch_calls.rerank(model, query, documents, given))
+
+    def translate(
+        self,
+        model: str,
+        texts: str | Iterable[str],
+        **given: Unpack[options.TranslateOptions],
+    ) -> values.Translations:
+        """Translate texts."""
+        return self._run(batch_calls.translate(model, texts, given))
+
+    def translate_stream(
+        self,
+        model: str,
+        texts: str | Iterable[str],
+        **given: Unpack[options.TranslateOptions],
+    ) -> Stream[values.TranslationPiece, values.Translations]:
+        """Translate texts, sentence by sentence; the whole is the stream's `result`."""
+        return self._open(batch_calls.translate_stream(model, texts, given))
+
+    def score(
+        self,
+        model: str,
+        inputs: str | Iterable[str | values.ScoreInput],
+        **given: Unpack[options.ScoreOptions],
+    ) -> values.Scores:
+        """Ask how likely texts are, each on its own or after a prompt or a conversation."""
+        return self._run(batch_calls.score(model, inputs, given))
+
     def models(
         self, name: str = "", **given: Unpack[options.CallOptions]
     ) -> tuple[values.Model, ...]:
@@ -183,90 +256,9 @@ class Client:
 
     def _open(self, call: StreamCall[ItemT, FinalT]) -> Stream[ItemT, FinalT]:
         attempts = Attempts(self._settings, self._state, call.options)
-        return Stream(self._channel, self._settings.metadata, call, attempts)
-
-
-class Stream(Generic[ItemT, FinalT]):
-    """The pieces of an answer as they come, for one reader.
-
-    The call is under way when the stream is made. Leaving the loop over it, by `break`, `return`,
-    an error or Ctrl-C, cancels the call at once; so do `cancel` and the end of a `with` block.
-    """
-
-    def __init__(
-        self,
-        channel: grpc.Channel,
-        metadata: tuple[tuple[str, str], ...],
-        call: StreamCall[ItemT, FinalT],
-        attempts: Attempts,
-    ) -> None:
-        self._method = channel.unary_stream(call.path, serialize, call.decode)
-        self._metadata = metadata
-        self._call = call
-        self._attempts = attempts
-        self._fold = call.fold()
-        self._outcome = Outcome[FinalT]()
-        self._was_cancelled = threading.Event()
-        self._rpc = self._begin()
-
-    @property
-    def result(self) -> FinalT:
-        """What the whole stream said.
-
-        Raises:
-            RuntimeError: the stream has not been read to its end.
-        """
-        return self._outcome.get()
-
-    def cancel(self) -> None:
-        """End the call; whoever reads gets `Cancelled`. Any thread; twice does no harm."""
-        self._was_cancelled.set()
-        self._rpc.cancel()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.cancel()
-
-    def __iter__(self) -> Iterator[ItemT]:
-        # A generator, because Python closes it as soon as a loop over it is left.
-        try:
-            while not self._outcome.is_known:
-                was_answered = False
-                try:
-                    for message in self._rpc:
-                        was_answered = True
-                        item = self._fold.add(message)
-                        if item is not None:
-                            yield item
-                    self._attempts.answered()
-                    self._outcome.set(self._fold.final())
-                except grpc.RpcError as failure:
-                    self._wait_after(failure, was_answered=was_answered)
-                    self._rpc = self._begin()
-                    if self._was_cancelled.is_set():  # by another thread, after the wait
-                        self._rpc.cancel()
-        finally:
-            self.cancel()
-
-    def _begin(self) -> Any:
-        return self._method(
-            self._call.request, timeout=self._attempts.remaining_s(), metadata=self._metadata
-        )
-
-    def _wait_after(self, failure: grpc.RpcError, *, was_answered: bool) -> None:
-        """Wait for the next attempt, or raise why there is none."""
-        if not self._was_cancelled.is_set():
-            delay_s = self._attempts.delay_after(failure, was_answered=was_answered)
-            if not self._was_cancelled.wait(delay_s):
-                return
-        raise Cancelled("the stream was cancelled by its reader") from failure
+        method = self._channel.unary_stream(call.path, serialize, call.decode)
+        begin = partial(method, call.request, metadata=self._settings.metadata)
+        return Stream(begin, call.fold(), attempts)
 
 
 def _open_channel(settings: ConnectionOptions) -> grpc.Channel:

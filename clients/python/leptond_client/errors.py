@@ -42,6 +42,7 @@ __all__ = [
     "Unavailable",
     "Unsupported",
     "from_rpc_failure",
+    "from_status",
 ]
 
 _DETAILS_KEY = "grpc-status-details-bin"
@@ -193,6 +194,8 @@ _CLASS_OF: Mapping[grpc.StatusCode, type[LeptonError]] = {
     grpc.StatusCode.ALREADY_EXISTS: FailedPrecondition,
 }
 
+_CODE_OF: Mapping[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
+
 
 class RpcFailure(Protocol):
     """What gRPC raises, of a sync or an asyncio channel."""
@@ -223,7 +226,7 @@ def from_rpc_failure(
     code = failure.code()
     initial = dict(failure.initial_metadata() or ())
     trailing = dict(failure.trailing_metadata() or ())
-    found = _Details(trailing.get(_DETAILS_KEY, b""))
+    found = _Details(_status(trailing.get(_DETAILS_KEY, b"")))
     pushback_s = _pushback_s(trailing.get(_PUSHBACK_KEY))
     request_id = _text(trailing.get(_REQUEST_ID_KEY) or initial.get(_REQUEST_ID_KEY, ""))
     message = failure.details() or code.name
@@ -243,18 +246,31 @@ def from_rpc_failure(
     )
 
 
+def from_status(status: status_pb2.Status) -> LeptonError:
+    """Translate what the daemon says of one input of a call that went on."""
+    code = _CODE_OF.get(status.code, grpc.StatusCode.UNKNOWN)
+    found = _Details(status)
+    return _CLASS_OF.get(code, LeptonError)(
+        status.message or code.name,
+        code=code,
+        reason=found.reason,
+        field=found.field,
+        request_id=found.metadata.get("request_id", ""),
+        retry_after_s=found.retry_after_s,
+        details=found.metadata,
+        was_admitted=True,
+        is_from_daemon=True,
+    )
+
+
 class _Details:
     """What is in the `google.rpc` details of an error. Details that are none are ignored."""
 
-    def __init__(self, packed: str | bytes) -> None:
+    def __init__(self, status: status_pb2.Status) -> None:
         self.reason = ""
         self.metadata: dict[str, str] = {}
         self.field = ""
         self.retry_after_s: float | None = None
-        try:
-            status = status_pb2.Status.FromString(_bytes(packed))
-        except DecodeError:  # some proxy's; the plain status still says what matters
-            return
         info = error_details_pb2.ErrorInfo()
         bad_request = error_details_pb2.BadRequest()
         retry = error_details_pb2.RetryInfo()
@@ -265,6 +281,13 @@ class _Details:
                 self.field = bad_request.field_violations[0].field
             elif detail.Unpack(retry):
                 self.retry_after_s = retry.retry_delay.ToNanoseconds() / 1e9
+
+
+def _status(packed: str | bytes) -> status_pb2.Status:
+    try:
+        return status_pb2.Status.FromString(_bytes(packed))
+    except DecodeError:  # some proxy's; the plain status still says what matters
+        return status_pb2.Status()
 
 
 def _pushback_s(value: str | bytes | None) -> float | None:

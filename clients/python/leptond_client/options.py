@@ -7,14 +7,17 @@ hold then. The names are those of the API, whose protos say the ranges.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 __all__ = [
     "CallOptions",
     "ChatOptions",
     "ChatStreamOptions",
+    "ClassifyOptions",
     "ConversationOptions",
     "DetokenizeOptions",
+    "EmbedOptions",
+    "EmbedStreamOptions",
     "GenerateOptions",
     "GenerateStreamOptions",
     "InferenceOptions",
@@ -22,8 +25,14 @@ __all__ = [
     "PacingOptions",
     "RawPromptOptions",
     "RequestOptions",
+    "RerankOptions",
     "SamplingOptions",
+    "ScoreOptions",
     "TokenizeOptions",
+    "TranslateOptions",
+    "TranslationOptions",
+    "TruncationOptions",
+    "VectorOptions",
 ]
 
 
@@ -189,3 +198,137 @@ class DetokenizeOptions(InferenceOptions, total=False):
     """
 
     skip_special_tokens: bool | None
+
+
+class TruncationOptions(TypedDict, total=False):
+    """Permission to cut texts that are too long; without it they are refused.
+
+    Attributes:
+        truncate: which end is cut off; True takes the end of the text.
+        truncate_to_tokens: with `truncate`, the most tokens to keep, special tokens included. Left
+            out: as many as the model can take.
+    """
+
+    truncate: bool | Literal["left", "right"] | None
+    truncate_to_tokens: int | None
+
+
+class VectorOptions(TypedDict, total=False):
+    """What kind of vectors, and how they are made.
+
+    Attributes:
+        normalize: whether each vector is scaled to length 1. Left out: as the model's files say.
+        prompt_name: a prompt that the model's files define, such as "query", goes before each text.
+        prompt: this goes before each text; excludes `prompt_name`.
+        dimensions: only the first so many numbers are kept, for models trained for it.
+        element_type: the type of the numbers; float32 by default.
+        pooling: how a text's token vectors become one. Left out: as the model's files say.
+    """
+
+    normalize: bool | None
+    prompt_name: str | None
+    prompt: str | None
+    dimensions: int | None
+    element_type: Literal["float32", "float16", "int8", "binary"] | None
+    pooling: Literal["mean", "cls", "last_token", "max"] | None
+
+
+class EmbedOptions(InferenceOptions, VectorOptions, TruncationOptions, total=False):
+    """What `embed` takes."""
+
+
+class EmbedStreamOptions(EmbedOptions, total=False):
+    """What `embed_stream` takes.
+
+    Attributes:
+        batch_size: the most texts per message; 64 by default. Long texts make smaller batches.
+        max_batches_in_flight: so many batches are sent ahead of their answers; 8 by default.
+    """
+
+    batch_size: int | None
+    max_batches_in_flight: int | None
+
+
+class ClassifyOptions(InferenceOptions, TruncationOptions, total=False):
+    """What `classify` takes.
+
+    Attributes:
+        labels: labels to choose from, for models that are not bound to their own.
+        hypothesis_template: with `labels`, a sentence in which "{}" stands for a label.
+        multi_label: whether labels are independent of each other. Left out: as the model's files
+            say.
+        top_k: only the best so many labels are returned.
+        raw_scores: scores are logits instead of probabilities.
+    """
+
+    labels: Sequence[str] | None
+    hypothesis_template: str | None
+    multi_label: bool | None
+    top_k: int | None
+    raw_scores: bool | None
+
+
+class RerankOptions(InferenceOptions, TruncationOptions, total=False):
+    """What `rerank` takes.
+
+    Attributes:
+        top_n: only the best so many documents are returned.
+        return_documents: the documents' texts are returned too.
+        raw_scores: scores are as the model gives them, instead of from 0 to 1.
+        method: how to compare. Left out: the best that the model can.
+    """
+
+    top_n: int | None
+    return_documents: bool | None
+    raw_scores: bool | None
+    method: (
+        Literal["cross_encoder", "embedding_similarity", "late_interaction", "likelihood"] | None
+    )
+
+
+class TranslationOptions(TypedDict, total=False):
+    """How to translate.
+
+    Attributes:
+        beam_size: how many hypotheses beam search keeps; 1 is greedy.
+        num_alternatives: how many translations of each sentence to return.
+        length_penalty: exponent of the length by which a score is divided.
+        max_tokens: the most tokens of one sentence's translation.
+        repetition_penalty: above 1 makes tokens that occurred already less likely.
+        no_repeat_ngram_size: no sequence of so many tokens occurs twice; 0 is off.
+        sentence_splitting: how texts are cut into sentences; "when_long" by default.
+    """
+
+    beam_size: int | None
+    num_alternatives: int | None
+    length_penalty: float | None
+    max_tokens: int | None
+    repetition_penalty: float | None
+    no_repeat_ngram_size: int | None
+    sentence_splitting: Literal["when_long", "always", "never"] | None
+
+
+class TranslateOptions(InferenceOptions, TranslationOptions, total=False):
+    """What `translate` and `translate_stream` take.
+
+    Attributes:
+        source_language: a BCP 47 tag, or the model's own code. Left out: the model's only one.
+        target_language: likewise.
+        target_prefix: what each translation must begin with: one for all texts, or one per text.
+    """
+
+    source_language: str | None
+    target_language: str | None
+    target_prefix: str | Sequence[str] | None
+
+
+class ScoreOptions(InferenceOptions, total=False):
+    """What `score` takes.
+
+    Attributes:
+        top_logprobs: alternatives per token, at most 20.
+        omit_token_logprobs: only the sums are returned.
+    """
+
+    top_logprobs: int | None
+    omit_token_logprobs: bool | None

@@ -16,7 +16,19 @@ from leptond_client import options as known
 from leptond_client.errors import InvalidRequest
 from leptond_client.values import Message
 
-__all__ = ["MessageLike", "Prompt", "chat", "detokenize", "fill", "generate", "tokenize"]
+__all__ = [
+    "MessageLike",
+    "Options",
+    "Prompt",
+    "chat",
+    "detokenize",
+    "fill",
+    "fill_chat",
+    "fill_common",
+    "generate",
+    "set_field",
+    "tokenize",
+]
 
 Prompt = str | Sequence[int]
 """A raw prompt: text, or token ids."""
@@ -25,6 +37,8 @@ MessageLike = Message | Mapping[str, str]
 """A message of a conversation: a `Message`, or `{"role": ..., "content": ...}`."""
 
 Options = Mapping[str, Any]
+"""Keyword arguments, of one of the classes of `leptond_client.options`."""
+
 _RequestT = TypeVar(
     "_RequestT",
     generation_pb2.GenerateRequest,
@@ -48,11 +62,11 @@ def generate(
     options: Options,
 ) -> None:
     """Fill a request for the continuation of a raw prompt."""
-    _fill_common(request, model, options)
+    fill_common(request, model, options)
     if isinstance(prompt, str):
-        _set(request.input, "text", prompt, "input.")
+        set_field(request.input, "text", prompt, "input.")
     else:
-        _set(request.input.token_ids, "ids", prompt, "input.token_ids.")
+        set_field(request.input.token_ids, "ids", prompt, "input.token_ids.")
     fill(request.input, _RAW_PROMPT, options, "input.")
     _fill_inference(request, options)
 
@@ -64,8 +78,8 @@ def chat(
     options: Options,
 ) -> None:
     """Fill a request for the next message of a conversation."""
-    _fill_common(request, model, options)
-    _fill_chat(request.input, messages, options, "input.")
+    fill_common(request, model, options)
+    fill_chat(request.input, messages, options, "input.")
     _fill_inference(request, options)
 
 
@@ -74,13 +88,13 @@ def tokenize(
 ) -> tokenization_pb2.TokenizeRequest:
     """A request for the tokens of one text or conversation."""
     request = tokenization_pb2.TokenizeRequest()
-    _fill_common(request, model, options)
+    fill_common(request, model, options)
     wire = request.inputs.add()
     if isinstance(source, str):
-        _set(wire, "text", source, "inputs[0].")
+        set_field(wire, "text", source, "inputs[0].")
     else:
         wire.chat.SetInParent()
-        _fill_chat(wire.chat, source, options, "inputs[0].chat.")
+        fill_chat(wire.chat, source, options, "inputs[0].chat.")
     fill(request, (*_RAW_PROMPT, "details"), options)
     return request
 
@@ -90,8 +104,8 @@ def detokenize(
 ) -> tokenization_pb2.DetokenizeRequest:
     """A request for the text of one list of tokens."""
     request = tokenization_pb2.DetokenizeRequest()
-    _fill_common(request, model, options)
-    _set(request.inputs.add(), "ids", token_ids, "inputs[0].")
+    fill_common(request, model, options)
+    set_field(request.inputs.add(), "ids", token_ids, "inputs[0].")
     fill(request, ("skip_special_tokens",), options)
     return request
 
@@ -101,11 +115,12 @@ def fill(message: WireMessage, names: Iterable[str], options: Options, path: str
     for name in names:
         value = options.get(name)
         if value is not None:
-            _set(message, name, value, path)
+            set_field(message, name, value, path)
 
 
-def _fill_common(message: Any, model: str, options: Options) -> None:
-    _set(message, "model", model, "")
+def fill_common(message: Any, model: str, options: Options) -> None:
+    """Set what every request to a model has: the model and how the call is treated."""
+    set_field(message, "model", model, "")
     fill(message, ("model_version",), options)
     fill(message.options, _REQUEST, options, "options.")
 
@@ -120,9 +135,10 @@ def _fill_inference(request: Any, options: Options) -> None:
         fill(request.stream, _PACING, options, "stream.")
 
 
-def _fill_chat(
+def fill_chat(
     wire: chat_pb2.ChatInput, messages: Iterable[MessageLike], options: Options, path: str
 ) -> None:
+    """Set a conversation; `path` is that of `wire` in its request, with a dot at its end."""
     for index, message in enumerate(messages):
         role, content = _role_and_content(message)
         field = f"{path}messages[{index}]"
@@ -130,7 +146,7 @@ def _fill_chat(
         if number is None or number.number == message_pb2.ROLE_UNSPECIFIED:
             raise InvalidRequest(f"{field}.role: {role!r} is none", field=f"{field}.role")
         part = wire.messages.add(role=message_pb2.Role.ValueType(number.number)).content.add()
-        _set(part, "text", content, f"{field}.content.")
+        set_field(part, "text", content, f"{field}.content.")
     fill(wire, _CONVERSATION, options, path)
 
 
@@ -142,7 +158,12 @@ def _role_and_content(message: MessageLike) -> tuple[str, str]:
     return message["role"], message["content"]
 
 
-def _set(message: WireMessage, name: str, value: Any, path: str) -> None:
+def set_field(message: WireMessage, name: str, value: Any, path: str) -> None:
+    """Set one field; one that repeats is extended.
+
+    Raises:
+        InvalidRequest: the field cannot hold the value.
+    """
     field = f"{path}{name}"
     try:
         if isinstance(value, Mapping):

@@ -6,6 +6,16 @@ mean together.
 
 from __future__ import annotations
 
+from leptond_client.responses.batch import (
+    TranslationFold,
+    call_info,
+    classifications,
+    embedding_batch,
+    embeddings,
+    ranking,
+    scores,
+    translations,
+)
 from leptond_client.responses.daemon import (
     LoadFold,
     StatusFold,
@@ -29,13 +39,21 @@ __all__ = [
     "GenerationFold",
     "LoadFold",
     "StatusFold",
+    "TranslationFold",
+    "call_info",
     "chat",
+    "classifications",
     "daemon_load",
     "detokenization",
+    "embedding_batch",
+    "embeddings",
     "generation",
     "health_report",
     "models",
+    "ranking",
+    "scores",
     "serving_status",
     "tokenization",
+    "translations",
     "unloaded",
 ]

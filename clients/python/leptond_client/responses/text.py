@@ -13,7 +13,15 @@ from leptond.v1 import (
 from leptond_client import values
 from leptond_client.responses.wire import cut_short, enum_value, only, same_fields
 
-__all__ = ["GenerationFold", "chat", "detokenization", "generation", "tokenization"]
+__all__ = [
+    "GenerationFold",
+    "chat",
+    "detokenization",
+    "finish_reason",
+    "generation",
+    "logprobs",
+    "tokenization",
+]
 
 
 class GenerationFold:
@@ -41,8 +49,8 @@ class GenerationFold:
         delta = values.Delta(
             text=chunk.text,
             token_ids=tuple(chunk.token_ids),
-            logprobs=_logprobs(chunk.logprobs) if chunk.HasField("logprobs") else (),
-            finish_reason=_finish_reason(chunk.finish_reason) if chunk.finish_reason else None,
+            logprobs=logprobs(chunk.logprobs) if chunk.HasField("logprobs") else (),
+            finish_reason=finish_reason(chunk.finish_reason) if chunk.finish_reason else None,
         )
         self._text.append(delta.text)
         self._token_ids += delta.token_ids
@@ -82,7 +90,7 @@ def _whole(
         response.info,
         text=text,
         token_ids=tuple(choice.token_ids),
-        logprobs=_logprobs(choice.logprobs),
+        logprobs=logprobs(choice.logprobs),
         prompt_token_ids=tuple(response.prompt.token_ids),
     )
 
@@ -100,7 +108,7 @@ def _generation(
     return values.Generation(
         text=text,
         token_ids=token_ids,
-        finish_reason=_finish_reason(end.finish_reason),
+        finish_reason=finish_reason(end.finish_reason),
         usage=same_fields(values.Usage, info.usage),
         timing=same_fields(values.Timing, info.timing),
         logprobs=logprobs,
@@ -117,7 +125,8 @@ def _content(message: message_pb2.Message) -> str:
     return "".join(part.text for part in message.content)
 
 
-def _logprobs(wire: logprobs_pb2.Logprobs) -> tuple[values.TokenLogprob, ...]:
+def logprobs(wire: logprobs_pb2.Logprobs) -> tuple[values.TokenLogprob, ...]:
+    """One entry per token."""
     tops = [_entries(top) for top in wire.top] or [()] * len(wire.token_ids)
     return tuple(
         values.TokenLogprob(entry.token_id, entry.token, entry.logprob, top)
@@ -131,7 +140,8 @@ def _entries(
     return tuple(map(values.TokenLogprob, wire.token_ids, wire.token_bytes, wire.logprobs))
 
 
-def _finish_reason(number: int) -> values.FinishReason:
+def finish_reason(number: int) -> values.FinishReason:
+    """Why a text ended."""
     return enum_value(values.FinishReason, common_pb2.FinishReason, "FINISH_REASON_", number)
 
 
