@@ -120,6 +120,13 @@ class BatchLimits(RequestLimits):
                     f"model {self.name} generates in whole calls, which do not honour {option}",
                     field=option,
                 )
+        changes_scores = request.sampling.repetition_penalty != 1 or request.stop.min_tokens
+        if request.num_top_logprobs is not None and changes_scores:
+            raise UnsupportedCapability(
+                f"model {self.name} generates in whole calls, whose scores are taken after "
+                "repetition_penalty and min_tokens: logprobs beside them are not the model's own",
+                field="logprobs",
+            )
 
     def generation_row(self, request: GenerationRequest, max_tokens: int) -> BatchRow:
         """Make the engine's row of a request, so that as many others as may be have equal options.

@@ -75,7 +75,8 @@ def strip_span(text: str, span: Span) -> Span:
     """Return the span without the white space at its ends."""
     start, end = span
     part = text[start:end]
-    return start + len(part) - len(part.lstrip()), max(start, end - len(part) + len(part.rstrip()))
+    first = start + len(part) - len(part.lstrip())
+    return first, max(first, start + len(part.rstrip()))
 
 
 def cut_in_two(text: str) -> int:

@@ -135,6 +135,16 @@ async def test_other_tokens_than_the_chosen_are_refused_by_their_name(served):
     assert "output.logprobs" in message
 
 
+async def test_scores_after_a_penalty_are_not_given_for_the_models_own(served):
+    sampling = sampling_pb2.SamplingParams(repetition_penalty=1.5)
+    request = asked("t5-gated", "the cat", sampling=sampling)
+    assert (await served.text().Generate(request)).choices[0].text
+    request.output.logprobs = 0
+    code, _, message = await refusal_of(served.text().Generate(request))
+    assert code == grpc.StatusCode.UNIMPLEMENTED
+    assert message.startswith("output.logprobs")
+
+
 async def test_determinism_is_not_promised(served):
     request = asked("llama", "the cat", options=common_pb2.RequestOptions(deterministic=True))
     code, _, message = await refusal_of(served.text().Generate(request))

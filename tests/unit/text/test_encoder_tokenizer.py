@@ -8,7 +8,11 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as Engine
 from tokenizers import models, pre_tokenizers, processors
 
-from leptond.checkpoint.encoder_defaults import EncoderDefaults, write_encoder_defaults
+from leptond.checkpoint.encoder_defaults import (
+    EncoderDefaults,
+    Seq2SeqDefaults,
+    write_encoder_defaults,
+)
 from leptond.errors import InvalidRequest, ModelFailed, RequestTooLarge
 from leptond.text import Encoded, EncoderTokenizer
 from leptond.text.encoder_tokenizer import Side
@@ -138,3 +142,48 @@ def test_a_missing_or_damaged_file_is_a_failed_model(tmp_path: Path):
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(ModelFailed, match=r"tokenizer\.json"):
         EncoderTokenizer.load(tmp_path)
+
+
+def seq2seq(unknown_id: int | None) -> EncoderTokenizer:
+    """The same tokenizer for a model that lacks its last word, c."""
+    defaults = Seq2SeqDefaults(
+        architecture="marian", max_tokens=16, num_special_single=2, vocab_size=C,
+        decoder_start_token_id=0, eos_token_id=SEP, pad_token_id=0, unknown_token_id=unknown_id,
+        max_target_tokens=16,
+    )  # fmt: skip
+    made = engine()
+    made.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]"])
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return EncoderTokenizer(made.to_str(), defaults)
+
+
+def test_a_piece_that_the_model_lacks_is_unknown():
+    encoded = seq2seq(1).encode(["a c b"], max_tokens=16, truncate=None)
+    assert encoded[0].token_ids == (CLS, A, 1, B, SEP)
+
+
+def test_special_tokens_are_left_out_on_request():
+    encoded = seq2seq(1).encode(["a b"], max_tokens=2, truncate=None, add_special=False)
+    assert encoded[0].token_ids == (A, B)
+
+
+def test_special_tokens_in_a_text_are_what_they_name_or_unknown():
+    made = seq2seq(1)
+    (parsed,) = made.encode(["a [SEP] b"], max_tokens=16, truncate=None)
+    (plain,) = made.encode(["a [SEP] b"], max_tokens=16, truncate=None, parse_special=False)
+    assert parsed.token_ids == (CLS, A, SEP, B, SEP)
+    assert plain.token_ids == (CLS, A, 1, B, SEP)
+
+
+def test_a_special_token_that_plain_text_would_become_is_refused():
+    with pytest.raises(InvalidRequest, match=r"texts\[1\] holds '\[SEP\]'"):
+        seq2seq(None).encode(["a", "[SEP]"], max_tokens=16, truncate=None, parse_special=False)
+
+
+def test_tokens_are_found_by_their_text_and_made_into_text():
+    made = seq2seq(1)
+    assert made.token_id("[SEP]") == SEP
+    with pytest.raises(ModelFailed, match="'zz' is missing"):
+        made.token_id("zz")
+    assert made.decode([CLS, A, B, SEP]) == "a b"
+    assert made.decode([CLS, A], skip_special=False) == "[CLS] a"
