@@ -249,8 +249,22 @@ def _open_or_explain(path: Path, explainers: Callable[[], Iterable[Backend]]) ->
         is_foreign = path.is_dir() or path.suffix in _FOREIGN_SUFFIXES
         if is_damaged or not is_foreign:
             raise
-        for backend in explainers():
-            if isinstance(backend.importer, ReadyImporter):
-                lead = f"{error.message}; " if isinstance(error, UnsupportedCapability) else ""
-                raise type(error)(f"{lead}{backend.importer.explain(path)}") from error
-        raise
+        advice = _explain(path, explainers())
+        if not advice:
+            raise
+        lead = f"{error.message}; " if isinstance(error, UnsupportedCapability) else ""
+        raise type(error)(f"{lead}{advice}") from error
+
+
+def _explain(path: Path, engines: Iterable[Backend]) -> str:
+    """How a source that is no checkpoint could be taken over; "" when no engine knows."""
+    importers = {
+        backend.name: backend.importer
+        for backend in engines
+        if isinstance(backend.importer, ReadyImporter)
+    }
+    for inner in sorted(path.iterdir()) if path.is_dir() else ():
+        for name, importer in importers.items():
+            if importer.is_ready(inner):
+                return f"{inner} is in the format of {name}: import that, with --tokenizer FILE"
+    return next((importer.explain(path) for importer in importers.values()), "")

@@ -145,6 +145,12 @@ def test_a_file_of_another_tool_is_explained_and_any_other_is_not(tmp_path, stor
     assert "converter" not in refusal.value.message
 
 
+def test_a_directory_above_is_led_to_what_is_ready(store, converted):
+    directory, _ = converted
+    with pytest.raises(InvalidRequest, match=r"/converted is in the format of ctranslate2: import"):
+        bring(directory.parent, store)
+
+
 def test_a_damaged_checkpoint_is_not_sent_to_a_converter(tmp_path, store):
     source = tmp_path / "damaged"
     source.mkdir()
