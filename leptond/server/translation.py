@@ -31,6 +31,8 @@ __all__ = ["TranslationMethods"]
 
 _MAX_INPUTS = 10_000
 _MAX_SENTENCES = 10_000
+# Of one call: what keeps a thread of the pool busy for a second or two.
+_MAX_TEXT_BYTES = 1 << 20
 _COUNTED = re.compile(r"\Atexts\[\d+\]")
 
 Request: TypeAlias = translation_pb2.TranslateRequest | translation_pb2.TranslateStreamRequest
@@ -161,7 +163,7 @@ class _Work:
                 spans = [(start, len(text.rstrip()))]
             else:
                 always = splitting == translation_pb2.SENTENCE_SPLITTING_ALWAYS
-                spans = way.split(text, always=always)
+                spans = way.split(text, always=always, most=_MAX_SENTENCES)
         except LeptondError as error:
             raise _renamed(error, field) from error
         return SourceText.of(text, spans, way.joint)
@@ -172,6 +174,9 @@ def _check_inputs(wire: Request) -> None:
         raise InvalidRequest("inputs is empty", field="inputs")
     if len(wire.inputs) > _MAX_INPUTS:
         msg = f"inputs has {len(wire.inputs)} entries; at most {_MAX_INPUTS} are taken in one call"
+        raise RequestTooLarge(msg, field="inputs")
+    if wire.ByteSize() > _MAX_TEXT_BYTES:
+        msg = f"inputs have more than {_MAX_TEXT_BYTES} bytes, the most of one call"
         raise RequestTooLarge(msg, field="inputs")
     splitting = wire.translation.sentence_splitting
     if splitting not in translation_pb2.SentenceSplitting.values():

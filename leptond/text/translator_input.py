@@ -49,6 +49,7 @@ class TranslatorInput:
         max_tokens: longest input, special tokens included.
 
     Attributes:
+        defaults: the model's.
         source, target: the model's own codes; "" where it does not name its languages.
         answer_prefix: ids with which every answer must begin.
 
@@ -63,6 +64,7 @@ class TranslatorInput:
         defaults = encoder.defaults
         if not isinstance(defaults, Seq2SeqDefaults):
             raise UnsupportedCapability(f"model {name} does not translate", field="model")
+        self.defaults = defaults
         self._encoder = encoder
         self._name = name
         self.max_tokens = min(max_tokens, defaults.max_tokens)
@@ -81,30 +83,34 @@ class TranslatorInput:
         """What stands between two translated sentences that nothing stood between in the source."""
         return "" if LanguageTag.parse(self.target).language in _SPACELESS else " "
 
-    def split(self, text: str, *, always: bool) -> list[Span]:
+    def split(self, text: str, *, always: bool, most: int = _UNBOUNDED) -> list[Span]:
         """Return the sentences of a text, cut further where one is longer than the model takes.
 
         Args:
             text: any text; white space between its sentences belongs to none.
             always: also split a text that the model could take as it is.
+            most: sentences that may be.
 
         Raises:
-            RequestTooLarge: not even one character fits.
+            RequestTooLarge: there are more, or not even one character fits.
         """
         whole = strip_span(text, (0, len(text)))
-        if not always and self._fits([text[slice(*whole)]])[0]:
+        room = self.max_tokens - len(self._frame.front)
+        if not always and self._num_tokens([text[slice(*whole)]])[0] <= room:
             return [whole]
         todo = split_sentences(text, self._language)
         spans: list[Span] = []
         while todo:
-            fits = self._fits([text[slice(*span)] for span in todo])
-            spans += [span for span, is_short in zip(todo, fits, strict=True) if is_short]
-            todo = [
-                half
-                for span, is_short in zip(todo, fits, strict=True)
-                if not is_short
-                for half in _halves(text, span)
-            ]
+            if len(spans) + len(todo) > most:
+                raise RequestTooLarge(f"more than {most} sentences", field="text")
+            counts = self._num_tokens([text[slice(*span)] for span in todo])
+            longer = []
+            for span, count in zip(todo, counts, strict=True):
+                if count <= room:
+                    spans.append(span)
+                else:
+                    longer += _parts(text, span, count, room)
+            todo = longer
         return sorted(spans)
 
     def encode(self, sentences: Sequence[str]) -> list[tuple[int, ...]]:
@@ -123,8 +129,7 @@ class TranslatorInput:
         )
         return [self._framed(one.token_ids) for one in encoded]
 
-    def _fits(self, sentences: Sequence[str]) -> list[bool]:
-        room = self.max_tokens - len(self._frame.front)
+    def _num_tokens(self, sentences: Sequence[str]) -> list[int]:
         encoded = self._encoder.encode(
             sentences,
             max_tokens=_UNBOUNDED,
@@ -132,7 +137,7 @@ class TranslatorInput:
             prompt=self._frame.prompt,
             parse_special=False,
         )
-        return [len(one.token_ids) <= room for one in encoded]
+        return [len(one.token_ids) for one in encoded]
 
     def _framed(self, ids: tuple[int, ...]) -> tuple[int, ...]:
         frame = self._frame
@@ -204,10 +209,17 @@ def _named(code: str | None) -> tuple[str, ...]:
     return (code,) if code else ()
 
 
-def _halves(text: str, span: Span) -> list[Span]:
+def _parts(text: str, span: Span, num_tokens: int, room: int) -> list[Span]:
+    """Cut a span in two, and so on until every part should fit, as tokens go by characters."""
     start, end = span
     if end - start <= 1:
         msg = "not even one character fits beside the special tokens and the prompt"
         raise RequestTooLarge(msg, field="text")
     place = start + cut_in_two(text[start:end])
-    return [strip_span(text, (start, place)), strip_span(text, (place, end))]
+    found: list[Span] = []
+    for half in (strip_span(text, (start, place)), strip_span(text, (place, end))):
+        share = num_tokens * (half[1] - half[0]) // (end - start)
+        found += (
+            [half] if share <= room or half[1] - half[0] <= 1 else _parts(text, half, share, room)
+        )
+    return found

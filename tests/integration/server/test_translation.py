@@ -298,6 +298,44 @@ async def test_why_a_translation_ended(served):
     assert reasons == [common_pb2.FINISH_REASON_STOP, common_pb2.FINISH_REASON_LENGTH]
 
 
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        (["a"] * 10_001, "inputs has 10001 entries; at most 10000"),
+        (["a" * (1 << 20)], "more than 1048576 bytes"),
+    ],
+    ids=["texts", "bytes"],
+)
+async def test_what_one_call_may_bring_is_bounded(served, texts, said):
+    code, fields, message = await refusal_of(stub(served).Translate(asked("marian", *texts)))
+    assert (code, fields) == (grpc.StatusCode.INVALID_ARGUMENT, ["inputs"])
+    assert said in message
+
+
+async def test_the_sentences_of_one_call_are_bounded(served):
+    together = asked("marian", *["A b. C d. " * 2_500] * 3)
+    code, fields, message = await refusal_of(stub(served).Translate(together))
+    assert (code, fields) == (grpc.StatusCode.INVALID_ARGUMENT, ["inputs"])
+    assert "more than 10000 sentences" in message
+    alone = asked("marian", FIRST, "A b. " * 10_001)
+    code, fields, message = await refusal_of(stub(served).Translate(alone))
+    assert (code, fields) == (grpc.StatusCode.INVALID_ARGUMENT, ["inputs[1].text"])
+    assert "more than 10000 sentences" in message
+
+
+@pytest.mark.parametrize("beam_size", [1, NUM_BEAMS])
+async def test_a_score_is_the_log_probability_by_the_length(served, beam_size):
+    row = golden_rows("marian")[0]
+    options = {"beam_size": beam_size, "length_penalty": 0.95, "num_alternatives": beam_size}
+    answer = await stub(served).Translate(asked("marian", row["text"], translation=options))
+    known = {tuple(one["token_ids"]): one["logprob"] for one in row["greedy"] + row["beam"]}
+    found = answer.translations[0].sentences[0].alternatives
+    scores = {ids: one.score for one in found if (ids := tuple(one.token_ids)) in known}
+    assert scores
+    expected = {ids: known[ids] / len(ids) ** 0.95 for ids in scores}
+    assert scores == pytest.approx(expected, rel=1e-3)
+
+
 async def test_many_texts_keep_their_order(served):
     texts = [" ".join(["cat"] * (n % 17 + 1)) for n in range(60)]
     answer = await stub(served).Translate(asked("marian", *texts))
