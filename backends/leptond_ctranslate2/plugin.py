@@ -6,7 +6,7 @@ and estimates, without it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +61,11 @@ class CTranslate2Importer:
         from leptond_ctranslate2.description import WEIGHTS_FILE
 
         return (source / WEIGHTS_FILE).is_file()
+
+    def files_beside(self, source: Path) -> Sequence[Path]:
+        """Nothing: a model is all in its directory."""
+        del source
+        return ()
 
     def explain(self, source: Path) -> str:
         """Which of the engine's converters makes a ready directory of `source`."""

@@ -6,7 +6,7 @@ estimates, without it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,6 +57,17 @@ class OnnxRuntimeImporter:
     def is_ready(self, source: Path) -> bool:
         """Whether it is an ONNX file."""
         return source.is_file() and source.suffix == ".onnx"
+
+    def files_beside(self, source: Path) -> Sequence[Path]:
+        """The files of the weights that it keeps outside.
+
+        Raises:
+            InvalidRequest: one is missing, or it is no encoder's ONNX file.
+            BackendUnavailable: the `onnx` package is not installed.
+        """
+        from leptond_onnxruntime.importer import weight_files
+
+        return weight_files(source)
 
     def explain(self, source: Path) -> str:
         """How an ONNX file is made of `source`."""

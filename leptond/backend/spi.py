@@ -154,6 +154,13 @@ class ReadyImporter(Importer, Protocol):
         """Whether `source`, a file or a directory, looks like the engine's own format."""
         ...
 
+    def files_beside(self, source: Path) -> Sequence[Path]:
+        """Files outside a ready `source` that belong to it: weights that a graph names.
+
+        Raises `InvalidRequest` when one is missing.
+        """
+        ...
+
     def import_ready(
         self, source: Path, tokenizer: Path, directory: Path, *, pooling: str | None = None
     ) -> tuple[Mapping[str, Any], Any]:

@@ -174,7 +174,7 @@ class _ReadyIncoming(Incoming):
     def identity(self) -> dict[str, str]:
         beside = [self._tokenizer.with_name(name) for name in _BESIDE_TOKENIZER]
         return {
-            "source_sha256": digest_of(self._path),
+            "source_sha256": digest_of(self._path, self._importer.files_beside(self._path)),
             "tokenizer_sha256": digest_of(self._tokenizer, filter(Path.is_file, beside)),
             "pooling": self._pooling or "",
         }

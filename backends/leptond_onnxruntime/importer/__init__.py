@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ __all__ = [
     "import_decoder",
     "import_encoder",
     "import_onnx_file",
+    "weight_files",
 ]
 
 Progress = Callable[[str, float], None]
@@ -77,6 +78,14 @@ def import_onnx_file(
     from leptond_onnxruntime.importer.ready import import_file  # noqa: PLC0415 - needs onnx
 
     return import_file(source, tokenizer, directory, pooling=pooling)
+
+
+def weight_files(source: Path) -> Sequence[Path]:
+    """The files beside the ONNX file `source` that hold weights of it: see `OnnxFile`."""
+    _require_onnx()
+    from leptond_onnxruntime.importer.onnx_file import OnnxFile  # noqa: PLC0415 - needs onnx
+
+    return OnnxFile(source).weight_files
 
 
 def _require_onnx() -> None:

@@ -34,6 +34,7 @@ class OnnxFile:
         path: of the file.
         takes_types: whether it takes `token_type_ids`.
         outputs: names of its outputs that are served, hidden states and pooled embeddings.
+        weight_files: what lies beside it and holds weights.
 
     Raises:
         InvalidRequest: it is no ONNX file, or not that of an encoder; names what is wrong.
@@ -54,7 +55,7 @@ class OnnxFile:
         ]
         self._tensors = [*_tensors(model.graph), *_attribute_tensors(self._nodes)]
         self._check_operators()
-        self._files = self._external_files()
+        self.weight_files = self._external_files()
         self.takes_types = self._check_inputs()
         self.outputs = self._find_outputs()
 
@@ -81,7 +82,7 @@ class OnnxFile:
             InvalidRequest: a file of its weights is called as one of ours.
         """
         shutil.copyfile(self.path, directory / name)
-        for file in self._files:
+        for file in self.weight_files:
             target = directory / file.name
             if target.exists() or file.suffix in {".json", ".npz", ".toml", ".onnx"}:
                 raise InvalidRequest(f"{self.path}: weights in a file called {file.name}")
@@ -95,7 +96,7 @@ class OnnxFile:
                     "custom operators are code that a file brings along"
                 )
 
-    def _external_files(self) -> list[Path]:
+    def _external_files(self) -> Sequence[Path]:
         """Files that hold weights; they lie beside the graph."""
         folder = self.path.parent.resolve()
         names = {
