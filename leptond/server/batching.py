@@ -15,17 +15,18 @@ import numpy as np
 import numpy.typing as npt
 
 from leptond.models import ModelRegistry, ServedModel
-from leptond.scheduler import BatchItem, BatchRequest
+from leptond.scheduler import BatchAnswer, BatchItem, BatchRequest, BatchSummary
 from leptond.server.calls import Call
 from leptond.server.convert import requests, responses
 from leptond.server.inference import BatchInference
 from leptond.server.leases import leased
-from leptond.streaming import BlockingPool, LoopBridge
+from leptond.streaming import BlockingPool, LoopBridge, ResponseStream
 from leptond.types import StreamPacing
 
-__all__ = ["BatchCalls", "Tensors", "gather_tensors", "stacked"]
+__all__ = ["BatchCalls", "Stream", "Tensors", "collect", "gather_tensors", "stacked"]
 
 Tensors = Mapping[str, npt.NDArray[Any]]
+Stream = ResponseStream[BatchAnswer, BatchSummary]
 Prepare = Callable[[ServedModel], Awaitable[Sequence[BatchItem]]]
 
 # As many answers may wait for a reader that is behind; then its rows wait too.
@@ -87,6 +88,14 @@ class BatchCalls:
                 await call.commit()
                 yield inference
 
+    def open_stream(self, *, is_streamed: bool) -> Stream:
+        """Make the stream of one request's answers: handed on one by one, or gathered."""
+        if is_streamed:
+            return self._bridge.open_stream(StreamPacing(), max_buffered=_MAX_BUFFERED)
+        # Whoever gathers everything takes it at once: only the first answer and the end wake it.
+        pacing = StreamPacing(interval_tokens=1 << 30)
+        return self._bridge.open_stream(pacing, max_buffered=1 << 30)
+
     @asynccontextmanager
     async def running(
         self,
@@ -105,11 +114,7 @@ class BatchCalls:
         Raises:
             LeptondError: as `BatchScheduler.submit`.
         """
-        # Whoever gathers everything takes it at once: only the first answer and the end wake it.
-        pacing = StreamPacing() if is_streamed else StreamPacing(interval_tokens=1 << 30)
-        stream = self._bridge.open_stream(
-            pacing, max_buffered=_MAX_BUFFERED if is_streamed else 1 << 30
-        )
+        stream = self.open_stream(is_streamed=is_streamed)
         request = BatchRequest(call.id, items, deadline=call.deadline, priority=priority)
         inference = BatchInference(
             operation=operation,
@@ -139,12 +144,21 @@ async def gather_tensors(inference: BatchInference, num_items: int) -> list[Tens
         LeptondError: what ended the request; `details["index"]` names the item at fault.
     """
     found: list[Tensors] = [{}] * num_items
-    while answers := await inference.stream.next():
+    inference.summary = await collect(inference.stream, found)
+    return found
+
+
+async def collect(stream: Stream, found: list[Tensors]) -> BatchSummary:
+    """Put the final tensors of each item into its place in `found`, until all have ended.
+
+    Raises:
+        LeptondError: as `gather_tensors`; what came before is in `found`.
+    """
+    while answers := await stream.next():
         for answer in answers:
             if answer.chunk.is_final:
                 found[answer.index] = answer.chunk.tensors
-    inference.summary = inference.stream.final
-    return found
+    return stream.final
 
 
 def stacked(tensors: Sequence[Tensors], name: str) -> npt.NDArray[np.float32]:

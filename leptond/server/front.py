@@ -20,6 +20,7 @@ from leptond.server import health_messages
 from leptond.server.batching import BatchCalls
 from leptond.server.calls import CallRunner
 from leptond.server.convert.requests import RequestLimits
+from leptond.server.embedding import EmbeddingMethods
 from leptond.server.generation import GenerationMethods
 from leptond.server.health import HealthService
 from leptond.server.management import ManagementService
@@ -32,7 +33,7 @@ from leptond.server.transport import GrpcServer, TransportOptions
 from leptond.streaming import BlockingPool, LoopBridge
 from leptond.telemetry import Telemetry
 from leptond.types import ModelState
-from leptond.v1 import management_pb2, text_generation_service_pb2, translation_pb2
+from leptond.v1 import embedding_pb2, management_pb2, text_generation_service_pb2, translation_pb2
 
 __all__ = ["Front", "FrontOptions"]
 
@@ -81,7 +82,9 @@ class Front:
         self._watchdog: asyncio.Task[None] | None = None
         generation = GenerationMethods(models, bridge, pool, options.limits)
         tokenization = TokenizationMethods(models, pool, options.limits)
-        translation = TranslationMethods(BatchCalls(models, bridge, pool))
+        batches = BatchCalls(models, bridge, pool)
+        embedding = EmbeddingMethods(batches)
+        translation = TranslationMethods(batches)
         management = ManagementService(
             models,
             bridge,
@@ -89,7 +92,9 @@ class Front:
             num_calls=lambda: len(self._runner.active),
             is_draining=lambda: self._is_draining,
         )
-        self._services = _leptond_services(generation, tokenization, translation, management)
+        self._services = _leptond_services(
+            generation, tokenization, embedding, translation, management
+        )
         self.health = HealthService(
             [*(service.name for service in self._services), *STANDARD_SERVICES],
             self._model_health,
@@ -185,10 +190,12 @@ STANDARD_SERVICES = (health_messages.SERVICE, *REFLECTION_SERVICES)
 def _leptond_services(
     generation: GenerationMethods,
     tokenization: TokenizationMethods,
+    embedding: EmbeddingMethods,
     translation: TranslationMethods,
     management: ManagementService,
 ) -> list[Service]:
     text = text_generation_service_pb2.DESCRIPTOR.services_by_name["TextGenerationService"]
+    embed = embedding_pb2.DESCRIPTOR.services_by_name["EmbeddingService"]
     translate = translation_pb2.DESCRIPTOR.services_by_name["TranslationService"]
     manage = management_pb2.DESCRIPTOR.services_by_name["ManagementService"]
     return [
@@ -202,6 +209,10 @@ def _leptond_services(
                 "Tokenize": tokenization.tokenize,
                 "Detokenize": tokenization.detokenize,
             },
+        ),
+        Service(
+            embed.full_name,
+            {"Embed": embedding.embed, "EmbedStream": embedding.embed_stream},
         ),
         Service(
             translate.full_name,

@@ -52,8 +52,8 @@ class Served:
     def management(self, *args, **kwargs):
         return management_pb2_grpc.ManagementServiceStub(self.channel(*args, **kwargs))
 
-    def model(self, name):
-        return next(model for model in self.models.loaded() if model.name == f"{name}:fake")
+    def model(self, name, variant="fake"):
+        return next(model for model in self.models.loaded() if model.name == f"{name}:{variant}")
 
     async def close(self):
         for channel in self._channels:
