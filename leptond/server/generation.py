@@ -187,10 +187,7 @@ class GenerationMethods:
         self, wire: Any, call: Call, model: ServedModel, ids: tuple[int, ...]
     ) -> tuple[GenerationRequest, str]:
         vocab_size = model.capabilities.vocab_size
-        if wire.options.deterministic and not model.capabilities.is_deterministic:
-            field = "options.deterministic"
-            msg = f"{field}: the answers of model {model.name} depend on what runs beside them"
-            raise UnsupportedCapability(msg, field=field)
+        requests.check_determinism(wire.options, model.name, model.capabilities)
         # A decoder with a context of its own bounds the answer alone.
         own_context = model.capabilities.max_answer_tokens
         stop, bound = requests.stop_conditions(

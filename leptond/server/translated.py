@@ -75,7 +75,9 @@ class TranslatedSentence:
         self._writer = writer
         self._detokenizer = Detokenizer(writer)
         self._token_ids = list(prefix)
-        self._text: list[str] = [self._detokenizer.push(token_id) for token_id in prefix]
+        # A search with beams gives no text before its end, so neither is the prefix told.
+        early = prefix if search.beam_size == 1 else ()
+        self._text: list[str] = [self._detokenizer.push(token_id) for token_id in early]
         self._num_told = 0
         self._score = 0.0
         self._hypotheses: list[tuple[list[int], float]] = []

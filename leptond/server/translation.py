@@ -20,6 +20,7 @@ from leptond.models import ServedModel
 from leptond.scheduler import BatchItem
 from leptond.server.batching import BatchCalls
 from leptond.server.calls import Call
+from leptond.server.convert.requests import check_determinism
 from leptond.server.convert.translations import Search, search
 from leptond.server.translated import SourceText, TranslatedSentence, TranslatedText
 from leptond.telemetry import TRANSLATE
@@ -115,6 +116,7 @@ class _Work:
         """
         wire = self.request
         model.require(Task.TRANSLATE)
+        check_determinism(wire.options, model.name, model.capabilities)
         _check_inputs(wire)
         way = TranslatorInput(
             model.encoder,

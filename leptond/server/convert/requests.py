@@ -13,18 +13,20 @@ from typing import Any, Protocol, TypeVar
 
 from google.protobuf.message import Message
 
+from leptond.backend import Capabilities
 from leptond.errors import InvalidRequest, RequestTooLarge, UnsupportedCapability
 from leptond.server.calls import Call
 from leptond.server.convert.supported import refuse_unsupported
 from leptond.streaming import BlockingPool
 from leptond.text import ChatMessage
 from leptond.types import SamplingParams, StopConditions, StreamPacing
-from leptond.v1 import chat_pb2, generation_pb2, message_pb2, sampling_pb2
+from leptond.v1 import chat_pb2, common_pb2, generation_pb2, message_pb2, sampling_pb2
 
 __all__ = [
     "RequestLimits",
     "begin",
     "chat_messages",
+    "check_determinism",
     "check_salt",
     "num_top_logprobs",
     "optional",
@@ -112,6 +114,20 @@ def check_salt(text: str, field: str) -> str:
     if len(text) > _MAX_LABEL_BYTES or len(text.encode()) > _MAX_LABEL_BYTES:
         raise InvalidRequest(f"{field} is longer than {_MAX_LABEL_BYTES} bytes", field=field)
     return text
+
+
+def check_determinism(
+    options: common_pb2.RequestOptions, model: str, capabilities: Capabilities
+) -> None:
+    """Refuse a promise that the model's engine cannot keep.
+
+    Raises:
+        UnsupportedCapability: the caller wants the same bits in any company.
+    """
+    if options.deterministic and not capabilities.is_deterministic:
+        field = "options.deterministic"
+        msg = f"{field}: the answers of model {model} depend on what runs beside them"
+        raise UnsupportedCapability(msg, field=field)
 
 
 def _check_label(text: str, field: str) -> str:

@@ -196,6 +196,15 @@ async def test_what_is_not_built_is_refused_by_its_name(served, options, field):
     assert field in message
 
 
+async def test_determinism_is_not_promised(served):
+    options = common_pb2.RequestOptions(deterministic=True)
+    code, _, message = await refusal_of(
+        stub(served).Translate(asked("marian", FIRST, options=options))
+    )
+    assert code == grpc.StatusCode.UNIMPLEMENTED
+    assert message.startswith("options.deterministic")
+
+
 async def test_an_encoder_does_not_translate(served):
     code, _, message = await refusal_of(stub(served).Translate(asked("embedder", FIRST)))
     assert code == grpc.StatusCode.UNIMPLEMENTED
@@ -371,6 +380,19 @@ async def test_a_stream_tells_the_same_as_the_whole_answer(served, beam_size):
     ]
     assert messages[-1].info.usage == whole.info.usage
     assert messages[-1].info.model == "marian:float32"
+
+
+@pytest.mark.parametrize("beam_size", [1, 4])
+async def test_a_stream_begins_as_it_was_asked_to(served, beam_size):
+    """The second sentence, of another length, may be there before the first."""
+    options = {"beam_size": beam_size, "sentence_splitting": ALWAYS}
+    text = f"{SECOND} {THIRD}"
+    whole = await stub(served).Translate(
+        asked("marian", text, prefix="the cat", translation=options)
+    )
+    messages = await streamed(served, "marian", text, prefix="the cat", translation=options)
+    assert "".join(message.text for message in messages) == whole.translations[0].text
+    assert whole.translations[0].text.startswith("the cat")
 
 
 async def test_without_beams_pieces_come_as_they_are_made(served):
