@@ -136,7 +136,22 @@ class AsyncEmbedStream(AsyncStream[EmbeddedBatch, EmbeddingSummary]):
         for request in self._bulk.unanswered():
             self._outgoing.put_nowait(request)
         self._is_ended = False
-        return self._begin_bulk(_until_none(self._outgoing), timeout=timeout)
+        return self._begin_bulk(self._requests(self._outgoing), timeout=timeout)
+
+    async def _requests(
+        self, outgoing: asyncio.Queue[WireMessage | None]
+    ) -> AsyncIterator[WireMessage]:
+        """What is sent in one attempt; gRPC cancels the task that waits here when its call ends.
+
+        After the first batch it waits for the daemon to admit the call: gRPC would report a
+        message that meets a refusal on its way as a fault of its own, and the refusal would be
+        lost.
+        """
+        while (message := await outgoing.get()) is not None:
+            yield message
+            await self._rpc.initial_metadata()
+            if self._rpc.done():
+                return
 
     def _feed(self) -> None:
         while (request := self._bulk.next_request()) is not None:
@@ -144,12 +159,6 @@ class AsyncEmbedStream(AsyncStream[EmbeddedBatch, EmbeddingSummary]):
         if self._bulk.is_exhausted and not self._is_ended:
             self._is_ended = True
             self._outgoing.put_nowait(None)
-
-
-async def _until_none(queue: asyncio.Queue[WireMessage | None]) -> AsyncIterator[WireMessage]:
-    """What comes; gRPC cancels the task that waits for it when its call ends."""
-    while (message := await queue.get()) is not None:
-        yield message
 
 
 def is_task_cancelled() -> bool:

@@ -69,19 +69,31 @@ class Matrix:
         """How many rows were written."""
         return self._num_rows
 
-    def append(self, rows: Array) -> None:
-        """Write rows, all of one width and type.
+    def append(self, found: Array, places: Sequence[int | None]) -> None:
+        """Write one row per place: that row of `found`, or zeros for None.
+
+        Args:
+            found: [rows, width]; the first call fixes the type and the width.
+            places: indices into `found`.
 
         Raises:
-            ValueError: they are not like the ones before.
+            ValueError: `found` is not like the ones before.
         """
         if not self._width:
-            self._dtype, self._width = rows.dtype, rows.shape[1]
+            self._dtype, self._width = found.dtype, found.shape[1]
             self._write_header()
-        if (rows.dtype, rows.shape[1]) != (self._dtype, self._width):
-            raise ValueError(f"{rows.dtype} × {rows.shape[1]} after {self._dtype} × {self._width}")
-        self._file.write(rows.tobytes())
-        self._num_rows += len(rows)
+        if (found.dtype, found.shape[1]) != (self._dtype, self._width):
+            msg = f"{found.dtype} × {found.shape[1]} after {self._dtype} × {self._width}"
+            raise ValueError(msg)
+        for place in places:
+            row = found[place] if place is not None else np.zeros(self._width, self._dtype)
+            self._file.write(row.tobytes())
+        self._num_rows += len(places)
+
+    def append_zeros(self, num_rows: int) -> None:
+        """Write rows of zeros, of no numbers as long as the width is not known."""
+        self._file.write(bytes(num_rows * self._width * self._dtype.itemsize))
+        self._num_rows += num_rows
 
     def close(self) -> None:
         """Write the count of rows and close the file."""

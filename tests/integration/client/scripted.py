@@ -7,9 +7,10 @@ iterator. The base dependencies of the client are all it needs.
 from __future__ import annotations
 
 import gc
+import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,12 +23,17 @@ from google.rpc import error_details_pb2, status_pb2
 
 from leptond.v1 import (
     chat_pb2,
+    classification_pb2,
     common_pb2,
+    embedding_pb2,
     generation_pb2,
+    input_error_pb2,
     management_pb2,
     message_pb2,
     model_pb2,
+    scoring_pb2,
     tokenization_pb2,
+    translation_pb2,
 )
 from leptond_client import health_messages
 
@@ -47,11 +53,19 @@ REQUEST_TYPES = {
     "LoadModel": management_pb2.LoadModelRequest,
     "UnloadModel": management_pb2.UnloadModelRequest,
     "GetLoad": management_pb2.GetLoadRequest,
+    "Embed": embedding_pb2.EmbedRequest,
+    "EmbedStream": embedding_pb2.EmbedStreamRequest,
+    "Classify": classification_pb2.ClassifyRequest,
+    "Rerank": classification_pb2.RerankRequest,
+    "Translate": translation_pb2.TranslateRequest,
+    "TranslateStream": translation_pb2.TranslateStreamRequest,
+    "Score": scoring_pb2.ScoreRequest,
     "Check": health_messages.HealthCheckRequest,
     "Watch": health_messages.HealthCheckRequest,
     "List": health_messages.HealthListRequest,
 }
-STREAMED = {"GenerateStream", "ChatStream", "LoadModel", "Watch"}
+STREAMED = {"GenerateStream", "ChatStream", "TranslateStream", "LoadModel", "Watch"}
+BOTH_WAYS = {"EmbedStream"}  # their behaviours get an iterator of requests
 
 Behaviour = Callable[[Any, grpc.ServicerContext], Any]
 
@@ -122,11 +136,11 @@ class _Handlers(grpc.GenericRpcHandler):
             self._daemon.arrived.set()
             return self._daemon.behaviours[method](request, context)
 
-        make: Any = (
-            grpc.unary_stream_rpc_method_handler
-            if method in STREAMED
-            else grpc.unary_unary_rpc_method_handler
-        )
+        make: Any = grpc.unary_unary_rpc_method_handler
+        if method in STREAMED:
+            make = grpc.unary_stream_rpc_method_handler
+        elif method in BOTH_WAYS:
+            make = grpc.stream_stream_rpc_method_handler
         decode = REQUEST_TYPES[method].FromString
         return make(behave, decode, lambda message: message.SerializeToString())
 
@@ -273,6 +287,40 @@ def says(text: str) -> Behaviour:
             message=message, token_ids=[7], finish_reason=common_pb2.FINISH_REASON_STOP
         )
         return chat_pb2.ChatResponse(choices=[choice], info=info(1))
+
+    return behave
+
+
+def vectors(texts: Iterable[str]) -> embedding_pb2.EmbeddingBatch:
+    """For each text a vector of two numbers: its length, and 1."""
+    lengths = [len(text) for text in texts]
+    return embedding_pb2.EmbeddingBatch(
+        data=b"".join(struct.pack("<2f", length, 1.0) for length in lengths),
+        element_type=embedding_pb2.ELEMENT_TYPE_FLOAT32,
+        dimensions=2,
+        num_vectors=len(lengths),
+        num_tokens=lengths,
+    )
+
+
+def embeds_in_bulk(*wrong: str) -> Behaviour:
+    """Batches of vectors; the texts in `wrong` fail, each for itself."""
+
+    def behave(requests: Any, context: Any) -> Iterator[Any]:
+        for number, request in enumerate(requests):
+            if number == 0:
+                commit(context)
+            errors = [
+                input_error_pb2.InputError(
+                    index=index, status=status_pb2.Status(code=3, message=f"{text} is wrong")
+                )
+                for index, text in enumerate(request.texts)
+                if text in wrong
+            ]
+            yield embedding_pb2.EmbedStreamResponse(
+                batch_id=request.batch_id, embeddings=vectors(request.texts), errors=errors
+            )
+        yield embedding_pb2.EmbedStreamResponse(info=info(0))
 
     return behave
 

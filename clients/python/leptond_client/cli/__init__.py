@@ -11,7 +11,16 @@ from typing import Any
 
 import click
 
-from leptond_client.cli import chat, generating, health, models, tokenizing
+from leptond_client.cli import (
+    chat,
+    embedding,
+    generating,
+    health,
+    judging,
+    models,
+    tokenizing,
+    translating,
+)
 from leptond_client.cli.failures import Interrupted, failure
 from leptond_client.cli.session import Session
 from leptond_client.connection import DEFAULT_ADDRESS, resolve_address
@@ -79,6 +88,11 @@ def main(context: click.Context, address: str, timeout: float | None, wait_s: fl
 for _command in (
     chat.chat,
     generating.generate,
+    embedding.embed,
+    judging.classify,
+    judging.rerank,
+    translating.translate,
+    judging.score,
     tokenizing.tokenize,
     tokenizing.detokenize,
     models.models,

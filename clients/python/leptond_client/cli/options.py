@@ -15,6 +15,8 @@ __all__ = [
     "parse_special_option",
     "piped_text",
     "sampling_options",
+    "text_options",
+    "truncation_options",
 ]
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
@@ -63,6 +65,38 @@ _SAMPLING: tuple[Callable[[Any], Any], ...] = (
 def sampling_options(command: CommandT) -> CommandT:
     """How tokens are chosen; the names are those of `SamplingOptions`."""
     for option in reversed(_SAMPLING):
+        command = option(command)
+    return command
+
+
+_TEXTS: tuple[Callable[[Any], Any], ...] = (
+    click.option("-i", "--input", "source", type=click.File("rb"), metavar="FILE",
+                 help="Read texts from FILE, one per line; - is standard input."),
+    click.option("--json-lines", "field", type=TEXT, metavar="FIELD",
+                 help="Each line is a JSON object and this member of it is the text."),
+    click.option("--null", "is_null_separated", is_flag=True,
+                 help="Texts end with a zero byte instead of a line break."),
+    click.option("--json", "as_json", is_flag=True,
+                 help="Print JSON lines on a terminal too."),
+)  # fmt: skip
+_TRUNCATION: tuple[Callable[[Any], Any], ...] = (
+    click.option("--truncate", type=click.Choice(["left", "right"]),
+                 help="Cut this end of texts that are too long; without it they are refused."),
+    click.option("--truncate-to", "truncate_to_tokens", type=click.IntRange(min=1),
+                 help="With --truncate: keep so many tokens."),
+)  # fmt: skip
+
+
+def text_options(command: CommandT) -> CommandT:
+    """Where texts come from, and how what became of them is printed; see `lines.Lines`."""
+    for option in reversed(_TEXTS):
+        command = option(command)
+    return command
+
+
+def truncation_options(command: CommandT) -> CommandT:
+    """What is done with texts that are too long."""
+    for option in reversed(_TRUNCATION):
         command = option(command)
     return command
 

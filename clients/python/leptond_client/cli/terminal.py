@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import click
 
 from leptond_client.values import FinishReason, Generation
 
-__all__ = ["Answer", "note", "one_line", "print_json", "printable", "summary"]
+__all__ = ["Answer", "note", "one_line", "print_json", "print_table", "printable", "summary"]
 
 _PICTURES = 0x2400  # U+2400 and on: pictures of the control characters from 0
 _SHOWN: Mapping[int, int | str | None] = {
@@ -90,3 +90,15 @@ def summary(result: Generation) -> str:
 def print_json(value: Mapping[str, Any]) -> None:
     """Print one JSON object on one line, in ASCII."""
     click.echo(json.dumps(value))
+
+
+def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table for people; what a cell holds cannot drive the terminal."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*headers, box=None, header_style="dim")
+    for row in rows:
+        table.add_row(*(Text(one_line(cell)) for cell in row))
+    Console().print(table)
