@@ -47,7 +47,7 @@ def import_command(
     pooling: str | None,
     no_measure: bool,
 ) -> None:
-    r"""Bring the model SOURCE into the store.
+    """Bring the model SOURCE into the store.
 
     SOURCE is one of
 
@@ -58,12 +58,13 @@ def import_command(
     DIRECTORY       of Hugging Face, with safetensors: Llama-like decoders,
                     BERT-like encoders, T5, Marian and M2M translators
     READY           what an engine reads as it is, with --tokenizer: a
-                    directory of CTranslate2 (model.bin)
+                    directory of CTranslate2 (model.bin), or the ONNX
+                    file of an encoder (FILE.onnx)
 
     What was imported is said on stdout, a line for each variant. Encoders are then run on a few
     texts, together with the other variants of the model, and stderr says how fast each is here
     and how well it agrees with float32.
-    """
+    """  # noqa: D301 - a raw text would not have click's mark of lines to keep
     from leptond.models import Store
     from leptond.models.importing import ImportOptions, import_variants
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import zipfile
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from leptond.cli.importing import import_command
 from leptond.errors import InvalidRequest
 from leptond.models import defaults
 from leptond.models.defaults import DEFAULTS, DefaultModel, fetch_default
@@ -101,3 +104,14 @@ def test_every_default_is_pinned(default):
     assert all(len(bytes.fromhex(digest)) == 32 for digest in digests)
     assert all(default.precisions_of.values())
     assert default.facts["licence"] == "Apache-2.0"
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_every_default_is_described_as_it_is(name):
+    default = DEFAULTS[name]
+    page = (Path(__file__).parents[3] / "docs" / "importing.md").read_text()
+    (row,) = (line for line in page.splitlines() if line.startswith(f"| `{name}` "))
+    shown = CliRunner().invoke(import_command, ["--help"]).output
+    assert re.search(rf"^  {name} +{re.escape(default.facts['title'])}, ", shown, re.M)
+    for precision in (default.backend, *default.precisions_of[default.backend]):
+        assert f"`{precision}`" in row
