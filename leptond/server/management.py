@@ -11,11 +11,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from leptond.checkpoint import Seq2SeqDefaults
 from leptond.errors import ModelNotFound
 from leptond.models import ModelRegistry, ServedModel
 from leptond.server.calls import Call
 from leptond.server.convert.supported import refuse_unsupported
 from leptond.streaming import BlockingPool, LoopBridge, wait_future
+from leptond.text.translator_input import known_languages
 from leptond.types import ModelDescription, ModelState, Task
 from leptond.v1 import management_pb2, model_pb2
 
@@ -218,6 +220,7 @@ def _variant(one: ModelDescription, loaded: ServedModel | None) -> model_pb2.Mod
         capabilities.max_batch_size = loaded.scheduler.load().max_running
         capabilities.vocabulary_size = loaded.capabilities.vocab_size
         capabilities.devices.extend(loaded.capabilities.devices)
+        _add_languages(capabilities, loaded)
     return model_pb2.ModelVariant(
         name=one.name,
         version=one.version,
@@ -233,6 +236,14 @@ def _variant(one: ModelDescription, loaded: ServedModel | None) -> model_pb2.Mod
         disk_bytes=int(one.metadata.get("disk_bytes", 0)),
         memory_bytes=one.estimated_bytes,
     )
+
+
+def _add_languages(capabilities: model_pb2.ModelCapabilities, loaded: ServedModel) -> None:
+    defaults = loaded.text.encoder.defaults if loaded.text.encoder is not None else None
+    if isinstance(defaults, Seq2SeqDefaults):
+        sources, targets = known_languages(defaults)
+        capabilities.source_languages.extend(sources)
+        capabilities.target_languages.extend(targets)
 
 
 def _load(model: ServedModel) -> management_pb2.ModelLoad:

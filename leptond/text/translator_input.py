@@ -15,12 +15,26 @@ from leptond.text.encoder_tokenizer import EncoderTokenizer
 from leptond.text.languages import LanguageTag, find_language
 from leptond.text.sentences import Span, cut_in_two, split_sentences, strip_span
 
-__all__ = ["TranslatorInput"]
+__all__ = ["TranslatorInput", "known_languages"]
 
 _MAX_NAMED = 40  # languages that an error lists
 _PROMPT_NAME = re.compile(r"translation_([A-Za-z-]+)_to_([A-Za-z-]+)")
 _SPACELESS = frozenset(("bo", "dz", "ja", "km", "lo", "my", "th", "yue", "zh"))
 _UNBOUNDED = 1 << 30
+
+
+def known_languages(defaults: Seq2SeqDefaults) -> tuple[list[str], list[str]]:
+    """Return the codes of the languages that a model translates from, and to, as far as it says."""
+    several = sorted(defaults.languages)
+    match defaults.language_style:
+        case LanguageStyle.SOURCE_AND_TARGET:
+            return several, several
+        case LanguageStyle.TARGET_IN_SOURCE:
+            return list(_named(defaults.source_language)), several
+        case LanguageStyle.NONE:
+            pairs = _pairs(defaults)
+            sources, targets = ({pair[side] for pair in pairs} - {""} for side in (0, 1))
+            return sorted(sources), sorted(targets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,13 +183,7 @@ class TranslatorInput:
 
     def _choose_pair(self, defaults: Seq2SeqDefaults, source: str, target: str) -> None:
         """One pair, or the pairs that prompts name."""
-        pairs = {
-            (found[1], found[2]): prompt
-            for name, prompt in defaults.prompts.items()
-            if (found := _PROMPT_NAME.fullmatch(name))
-        }
-        if not pairs:
-            pairs = {(defaults.source_language or "", defaults.target_language or ""): ""}
+        pairs = _pairs(defaults)
         sources = dict.fromkeys(pair[0] for pair in pairs if pair[0])
         self.source = self._find(source, "source_language", sources)
         targets = dict.fromkeys(b for a, b in pairs if b and a == self.source)
@@ -203,6 +211,16 @@ class TranslatorInput:
         more = f" and {len(codes) - _MAX_NAMED} more" if len(codes) > _MAX_NAMED else ""
         listed = ", ".join(codes[:_MAX_NAMED]) + more
         return InvalidRequest(f"{what}; model {self._name} has {listed}", field=field)
+
+
+def _pairs(defaults: Seq2SeqDefaults) -> dict[tuple[str, str], str]:
+    """The prompt of each pair that prompts name; else the model's one pair, "" for unnamed ones."""
+    pairs = {
+        (found[1], found[2]): prompt
+        for name, prompt in defaults.prompts.items()
+        if (found := _PROMPT_NAME.fullmatch(name))
+    }
+    return pairs or {(defaults.source_language or "", defaults.target_language or ""): ""}
 
 
 def _named(code: str | None) -> tuple[str, ...]:

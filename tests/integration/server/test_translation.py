@@ -6,7 +6,7 @@ import grpc
 import pytest
 import pytest_asyncio
 
-from leptond.v1 import common_pb2, translation_pb2, translation_pb2_grpc
+from leptond.v1 import common_pb2, management_pb2, translation_pb2, translation_pb2_grpc
 from tests.fixtures.calls import details_of
 from tests.fixtures.tiny_models.goldens import golden_options, golden_rows
 from tests.fixtures.tiny_store import tiny_store
@@ -353,6 +353,15 @@ async def test_many_texts_keep_their_order(served):
     assert [one.text for one in reversed(again.translations)] == [
         one.text for one in answer.translations
     ]
+
+
+async def test_a_loaded_model_says_its_languages(served):
+    await stub(served).Translate(asked("nllb", FIRST))
+    listed = await served.management().ListModels(management_pb2.ListModelsRequest(model="nllb"))
+    capabilities = listed.models[0].variants[0].capabilities
+    codes = ["deu_Latn", "eng_Latn", "fra_Latn"]
+    assert list(capabilities.source_languages) == codes
+    assert list(capabilities.target_languages) == codes
 
 
 # ------------------------------------------------------------------------------------- streams

@@ -9,7 +9,7 @@ from tokenizers import models, pre_tokenizers, processors
 from leptond.checkpoint import EncoderDefaults, LanguageStyle, Seq2SeqDefaults
 from leptond.errors import InvalidRequest, RequestTooLarge, UnsupportedCapability
 from leptond.text import EncoderTokenizer
-from leptond.text.translator_input import TranslatorInput
+from leptond.text.translator_input import TranslatorInput, known_languages
 
 EOS, UNK, EN, DE, FR, A, B = 0, 1, 2, 3, 4, 5, 6
 LANGUAGES = {"eng": "eng", "deu": "deu", "fra": "fra"}
@@ -89,6 +89,32 @@ def test_prompts_name_pairs():
         way(made, "en")
     with pytest.raises(InvalidRequest, match=r"has en$"):
         way(made, "de", "en")
+
+
+@pytest.mark.parametrize(
+    ("fields", "sources", "targets"),
+    [
+        ({}, [], []),
+        ({"source_language": "eng", "target_language": "deu"}, ["eng"], ["deu"]),
+        (
+            {"language_style": LanguageStyle.TARGET_IN_SOURCE, "languages": LANGUAGES},
+            [],
+            ["deu", "eng", "fra"],
+        ),
+        (
+            {"language_style": LanguageStyle.SOURCE_AND_TARGET, "languages": LANGUAGES},
+            ["deu", "eng", "fra"],
+            ["deu", "eng", "fra"],
+        ),
+        ({"prompts": {"translation_en_to_de": "a"}}, ["en"], ["de"]),
+    ],
+)
+def test_what_a_model_says_of_its_languages(
+    fields: dict[str, object], sources: list[str], targets: list[str]
+):
+    defaults = encoder(**fields).defaults
+    assert isinstance(defaults, Seq2SeqDefaults)
+    assert known_languages(defaults) == (sources, targets)
 
 
 def test_a_model_without_a_decoder_does_not_translate():
