@@ -351,7 +351,7 @@ async def test_bytes_that_are_no_message_are_invalid_and_name_no_class(served, j
 
 
 async def test_a_method_that_is_not_served_is_unimplemented(served):
-    method = served.channel().unary_unary("/leptond.v1.EmbeddingService/Embed")
+    method = served.channel().unary_unary("/leptond.v1.SharedMemoryService/Lease")
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await method(b"")
     assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED

@@ -155,7 +155,7 @@ async def test_a_burst_is_refused_by_us_and_never_by_a_bare_cancel(start):
 @pytest.mark.parametrize(
     ("path", "is_named"),
     [
-        ("leptond.v1.EmbeddingService/Embed", True),
+        ("leptond.v1.SharedMemoryService/Lease", True),
         ("leptond.v1.TextGenerationService/Converse", True),
         ("no.Such/Thing", True),
         ("x" * 5000 + "/y", False),
