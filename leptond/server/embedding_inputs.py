@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from leptond.errors import InvalidRequest
@@ -79,11 +80,15 @@ async def prepare_each(
     found: list[EncodedTexts | InvalidRequest] = []
     for index, ids in enumerate(asked.token_ids):
         try:
-            field = f"token_ids[{index}].ids"
-            found.append(take_token_ids(model, [ids], options=asked.row_options, field=field))
+            own = partial(_name_of, index)
+            found.append(take_token_ids(model, [ids], options=asked.row_options, field=own))
         except InvalidRequest as error:
             found.append(error)
     return found
+
+
+def _name_of(index: int, _: int) -> str:
+    return f"token_ids[{index}].ids"
 
 
 def note_counts(

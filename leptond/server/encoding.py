@@ -5,7 +5,7 @@ Shared by everything that asks encoders: embeddings, classification, reranking, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,9 @@ MAX_INPUTS = 10_000
 Input = str | tuple[str, str]
 """A text, or a pair of texts that the model reads together."""
 
+Name = Callable[[int], str]
+"""The name of an input, by its index, as its caller knows it."""
+
 _SIDES = {common_pb2.TRUNCATION_SIDE_LEFT: "left", common_pb2.TRUNCATION_SIDE_RIGHT: "right"}
 
 
@@ -48,10 +51,12 @@ class Cut:
     Attributes:
         max_tokens: special tokens included.
         side: the end that a longer one loses; None refuses it.
+        keeps_first: of a pair only the second is cut; else the longer one first.
     """
 
     max_tokens: int
     side: Any
+    keeps_first: bool = False
 
     @classmethod
     def of(cls, model: ServedModel, wire: common_pb2.Truncation | None) -> Cut:
@@ -118,7 +123,7 @@ async def encode_texts(
     cut: Cut,
     options: Mapping[str, Any],
     prompt: str = "",
-    field: str = "texts[{}]",
+    field: Name = "texts[{}]".format,
 ) -> EncodedTexts:
     """Tokenise texts, or pairs of texts, and make a row of each.
 
@@ -129,7 +134,7 @@ async def encode_texts(
         cut: what becomes of one that is too long.
         options: of every row, `task` among them.
         prompt: put in front of each text, and of the first of a pair.
-        field: name of an input in errors; `{}` stands for its index.
+        field: name of an input in errors, by its index.
 
     Raises:
         RequestTooLarge: one is too long and must not be cut.
@@ -147,7 +152,7 @@ async def encode_each(
     cut: Cut,
     options: Mapping[str, Any],
     prompt: str = "",
-    field: str = "texts[{}]",
+    field: Name = "texts[{}]".format,
 ) -> list[EncodedTexts | InvalidRequest]:
     """The same, of each input by itself: its row, or what is wrong with it."""
     way = _Way(cut, options, prompt)
@@ -162,7 +167,7 @@ async def encode_each(
 
     def encode_one(index: int, one: Input) -> EncodedTexts | InvalidRequest:
         try:
-            return _encode(model, [one], way, field.format(index))
+            return _encode(model, [one], way, lambda _: field(index))
         except InvalidRequest as error:
             return error
 
@@ -178,11 +183,15 @@ class _Way:
     prompt: str
 
 
-def _encode(model: ServedModel, inputs: Sequence[Input], way: _Way, field: str) -> EncodedTexts:
+def _encode(model: ServedModel, inputs: Sequence[Input], way: _Way, field: Name) -> EncodedTexts:
     has_types = encoder_defaults(model).has_token_types
     try:
         encoded = model.encoder.encode(
-            inputs, max_tokens=way.cut.max_tokens, truncate=way.cut.side, prompt=way.prompt
+            inputs,
+            max_tokens=way.cut.max_tokens,
+            truncate=way.cut.side,
+            prompt=way.prompt,
+            keeps_first=way.cut.keeps_first,
         )
     except InvalidRequest as error:
         raise _renamed(error, field) from error
@@ -200,12 +209,12 @@ def _encode(model: ServedModel, inputs: Sequence[Input], way: _Way, field: str) 
     )
 
 
-def _renamed(error: InvalidRequest, field: str) -> InvalidRequest:
+def _renamed(error: InvalidRequest, field: Name) -> InvalidRequest:
     """The same error by the name that the caller gave to the input."""
     named = error.field or ""
     if not named.startswith("texts["):
         return error
-    mine = field.format(named.removeprefix("texts[").rstrip("]"))
+    mine = field(int(named.removeprefix("texts[").rstrip("]")))
     message = error.message.replace(named, mine, 1)
     return type(error)(message, field=mine, details=error.details)
 
@@ -215,7 +224,7 @@ def take_token_ids(
     token_ids: Sequence[Sequence[int]],
     *,
     options: Mapping[str, Any],
-    field: str = "token_ids[{}].ids",
+    field: Name = "token_ids[{}].ids".format,
 ) -> EncodedTexts:
     """Make a row of each list of token ids, taken exactly as they are.
 
@@ -225,7 +234,7 @@ def take_token_ids(
     items = []
     for index, ids in enumerate(token_ids):
         checked = requests.prompt_ids(
-            ids, model.capabilities.vocab_size, model.max_context_tokens, field.format(index)
+            ids, model.capabilities.vocab_size, model.max_context_tokens, field(index)
         )
         items.append(BatchItem(BatchRow(token_ids=checked, options=options), len(checked)))
     counts = tuple(len(item.row.token_ids) for item in items)

@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from google.protobuf import descriptor_pool
 from grpc_channelz.v1 import channelz_pb2
@@ -19,6 +20,7 @@ from leptond.models import LoadPolicy, ModelRegistry
 from leptond.server import health_messages
 from leptond.server.batching import BatchCalls
 from leptond.server.calls import CallRunner
+from leptond.server.classification import ClassificationMethods
 from leptond.server.convert.requests import RequestLimits
 from leptond.server.embedding import EmbeddingMethods
 from leptond.server.generation import GenerationMethods
@@ -26,14 +28,21 @@ from leptond.server.health import HealthService
 from leptond.server.management import ManagementService
 from leptond.server.reflection import SERVICES as REFLECTION_SERVICES
 from leptond.server.reflection import ReflectionService
-from leptond.server.services import Role, Service, generic_handlers
+from leptond.server.reranking import RerankingMethods
+from leptond.server.services import Behaviour, Role, Service, generic_handlers
 from leptond.server.tokenization import TokenizationMethods
 from leptond.server.translation import TranslationMethods
 from leptond.server.transport import GrpcServer, TransportOptions
 from leptond.streaming import BlockingPool, LoopBridge
 from leptond.telemetry import Telemetry
 from leptond.types import ModelState
-from leptond.v1 import embedding_pb2, management_pb2, text_generation_service_pb2, translation_pb2
+from leptond.v1 import (
+    classification_pb2,
+    embedding_pb2,
+    management_pb2,
+    text_generation_service_pb2,
+    translation_pb2,
+)
 
 __all__ = ["Front", "FrontOptions"]
 
@@ -80,11 +89,6 @@ class Front:
         self._runner = CallRunner(telemetry, options.transport.max_message_bytes)
         self._is_draining = False
         self._watchdog: asyncio.Task[None] | None = None
-        generation = GenerationMethods(models, bridge, pool, options.limits)
-        tokenization = TokenizationMethods(models, pool, options.limits)
-        batches = BatchCalls(models, bridge, pool)
-        embedding = EmbeddingMethods(batches)
-        translation = TranslationMethods(batches)
         management = ManagementService(
             models,
             bridge,
@@ -92,9 +96,7 @@ class Front:
             num_calls=lambda: len(self._runner.active),
             is_draining=lambda: self._is_draining,
         )
-        self._services = _leptond_services(
-            generation, tokenization, embedding, translation, management
-        )
+        self._services = _leptond_services(models, bridge, pool, options.limits, management)
         self.health = HealthService(
             [*(service.name for service in self._services), *STANDARD_SERVICES],
             self._model_health,
@@ -188,19 +190,21 @@ STANDARD_SERVICES = (health_messages.SERVICE, *REFLECTION_SERVICES)
 
 
 def _leptond_services(
-    generation: GenerationMethods,
-    tokenization: TokenizationMethods,
-    embedding: EmbeddingMethods,
-    translation: TranslationMethods,
+    models: ModelRegistry,
+    bridge: LoopBridge,
+    pool: BlockingPool,
+    limits: RequestLimits,
     management: ManagementService,
 ) -> list[Service]:
-    text = text_generation_service_pb2.DESCRIPTOR.services_by_name["TextGenerationService"]
-    embed = embedding_pb2.DESCRIPTOR.services_by_name["EmbeddingService"]
-    translate = translation_pb2.DESCRIPTOR.services_by_name["TranslationService"]
-    manage = management_pb2.DESCRIPTOR.services_by_name["ManagementService"]
+    generation = GenerationMethods(models, bridge, pool, limits)
+    tokenization = TokenizationMethods(models, pool, limits)
+    batches = BatchCalls(models, bridge, pool)
+    embedding = EmbeddingMethods(batches)
+    translation = TranslationMethods(batches)
     return [
-        Service(
-            text.full_name,
+        _service(
+            text_generation_service_pb2,
+            "TextGenerationService",
             {
                 "Generate": generation.generate,
                 "GenerateStream": generation.generate_stream,
@@ -210,16 +214,27 @@ def _leptond_services(
                 "Detokenize": tokenization.detokenize,
             },
         ),
-        Service(
-            embed.full_name,
+        _service(
+            classification_pb2,
+            "ClassificationService",
+            {
+                "Classify": ClassificationMethods(batches).classify,
+                "Rerank": RerankingMethods(batches).rerank,
+            },
+        ),
+        _service(
+            embedding_pb2,
+            "EmbeddingService",
             {"Embed": embedding.embed, "EmbedStream": embedding.embed_stream},
         ),
-        Service(
-            translate.full_name,
+        _service(
+            translation_pb2,
+            "TranslationService",
             {"Translate": translation.translate, "TranslateStream": translation.translate_stream},
         ),
-        Service(
-            manage.full_name,
+        _service(
+            management_pb2,
+            "ManagementService",
             {
                 "ListModels": management.list_models,
                 "LoadModel": management.load_model,
@@ -229,6 +244,16 @@ def _leptond_services(
             admin_methods=frozenset({"LoadModel", "UnloadModel"}),
         ),
     ]
+
+
+def _service(
+    file: Any,
+    name: str,
+    methods: Mapping[str, Behaviour],
+    admin_methods: frozenset[str] = frozenset(),
+) -> Service:
+    """A service that a module of stubs describes."""
+    return Service(file.DESCRIPTOR.services_by_name[name].full_name, methods, admin_methods)
 
 
 def _standard_services(

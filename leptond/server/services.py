@@ -6,8 +6,8 @@ by `CallRunner.fallback`, with its name.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -17,7 +17,8 @@ from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.descriptor_pool import DescriptorPool
 
 from leptond.errors import Forbidden
-from leptond.server.calls import Call, CallRunner
+from leptond.server.calls import Call, CallRunner, StatusCodes
+from leptond.server.status import STATUS_OF
 from leptond.v1 import (
     classification_pb2,
     embedding_pb2,
@@ -27,7 +28,7 @@ from leptond.v1 import (
     translation_pb2,
 )
 
-__all__ = ["Role", "Service", "generic_handlers"]
+__all__ = ["Behaviour", "Role", "Service", "generic_handlers"]
 
 Behaviour = Callable[[Any, Call], Awaitable[Any]]
 
@@ -48,12 +49,14 @@ class Service:
         methods: behaviour by the proto's method name.
         admin_methods: names of the methods that only administrators' addresses answer.
         pool: where it is described.
+        codes: the status of every error.
     """
 
     name: str
     methods: Mapping[str, Behaviour]
     admin_methods: frozenset[str] = frozenset()
     pool: DescriptorPool | None = None
+    codes: StatusCodes = field(default_factory=lambda: STATUS_OF)
 
     def descriptor(self) -> ServiceDescriptor:
         """The service as the pool describes it."""
@@ -70,13 +73,17 @@ def generic_handlers(
             grpc.method_handlers_generic_handler(service.name, _handlers(service, runner, role))
             for service in services
         ),
-        runner.fallback(described_methods()),
+        runner.fallback(described_methods(services)),
     ]
 
 
-def described_methods() -> set[str]:
-    """Paths of every method of `leptond.v1`, served or not."""
-    found: set[str] = set()
+def described_methods(services: Iterable[Service]) -> set[str]:
+    """Paths of every method of `leptond.v1` and of `services`, served or not."""
+    found = {
+        f"{service.name}/{method}"
+        for service in services
+        for method in service.descriptor().methods_by_name
+    }
     for module in (
         classification_pb2,
         embedding_pb2,
@@ -106,6 +113,7 @@ def _handlers(
             message_factory.GetMessageClass(method.output_type),
             request_streaming=method.client_streaming,
             response_streaming=method.server_streaming,
+            codes=service.codes,
         )
     return handlers
 

@@ -8,11 +8,23 @@ from leptond.telemetry.fields import Fields
 from leptond.telemetry.logs import bind_request, set_log_level, setup_logging
 from leptond.telemetry.options import InvalidTelemetryOption, LogOptions, TelemetryOptions
 from leptond.telemetry.plan import TelemetryPlan, make_plan
-from leptond.telemetry.record import CHAT, EMBEDDINGS, TEXT_COMPLETION, TRANSLATE, InferenceRecord
+from leptond.telemetry.record import (
+    CHAT,
+    CLASSIFY,
+    EMBEDDINGS,
+    RERANK,
+    SCORE,
+    TEXT_COMPLETION,
+    TRANSLATE,
+    InferenceRecord,
+)
 
 __all__ = [
     "CHAT",
+    "CLASSIFY",
     "EMBEDDINGS",
+    "RERANK",
+    "SCORE",
     "TEXT_COMPLETION",
     "TRANSLATE",
     "Call",

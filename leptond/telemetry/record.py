@@ -7,7 +7,10 @@ from typing import Final
 
 from leptond.types import Phase, PhaseName, SamplingParams, Usage
 
-__all__ = ["CHAT", "EMBEDDINGS", "TEXT_COMPLETION", "TRANSLATE", "InferenceRecord"]
+__all__ = [
+    "CHAT", "CLASSIFY", "EMBEDDINGS", "RERANK", "SCORE", "TEXT_COMPLETION", "TRANSLATE",
+    "InferenceRecord",
+]  # fmt: skip
 
 # Values of `gen_ai.operation.name` (OpenTelemetry GenAI conventions).
 CHAT: Final = "chat"
@@ -15,6 +18,9 @@ TEXT_COMPLETION: Final = "text_completion"
 EMBEDDINGS: Final = "embeddings"
 # Not in the conventions, in their style.
 TRANSLATE: Final = "translate"
+CLASSIFY: Final = "classify"
+RERANK: Final = "rerank"
+SCORE: Final = "score"
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,16 +101,19 @@ class EncoderTokenizer:
         max_tokens: int,
         truncate: Side | None,
         prompt: str = "",
+        keeps_first: bool = False,
         parse_special: bool = True,
         add_special: bool = True,
     ) -> list[Encoded]:
         """Return what the encoder takes for each text or pair, in their order.
 
         Args:
-            texts: any Unicode text; of a pair, the longer one is cut first.
+            texts: any Unicode text; of a pair, the longer one is cut first, unless
+                `keeps_first`.
             max_tokens: most tokens of an input, special tokens included.
             truncate: the end that is cut of what is longer; None refuses it.
             prompt: put in front of each text, and of the first of a pair.
+            keeps_first: of a pair only the second text is cut.
             parse_special: special tokens in a text become what they name; else they are text.
             add_special: put in the special tokens that the model was trained with.
 
@@ -131,7 +134,7 @@ class EncoderTokenizer:
             first_part = next(encodings)
             second_part = None if second is None else next(encodings)
             field = f"texts[{index}]"
-            room = _Room(max_tokens, truncate, adds=add_special, parses=parse_special)
+            room = _Room(max_tokens, truncate, keeps_first, adds=add_special, parses=parse_special)
             encoded.append(self._assemble(first_part, second_part, room, field))
         return encoded
 
@@ -191,7 +194,16 @@ class EncoderTokenizer:
                     f"{max_tokens} fit",
                     field=field,
                 )
-            keep_first, keep_second = _share(len(first), num_second, room)
+            if wanted.keeps_first:
+                keep_first, keep_second = len(first), room - len(first)
+            else:
+                keep_first, keep_second = _share(len(first), num_second, room)
+            if keep_second < 1 and wanted.keeps_first:
+                raise RequestTooLarge(
+                    f"{field}: the first text has {len(first)} tokens and leaves no room for the "
+                    f"second; {room} fit together",
+                    field=field,
+                )
             first.truncate(keep_first, direction=truncate)
             if second is not None:
                 second.truncate(keep_second, direction=truncate)
@@ -228,6 +240,7 @@ class _Room:
 
     max_tokens: int
     truncate: Side | None
+    keeps_first: bool
     adds: bool  # special tokens
     parses: bool  # those in the text
 

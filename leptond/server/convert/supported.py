@@ -52,6 +52,15 @@ SUPPORTED: Mapping[str, frozenset[str]] = {
         "beam_size", "num_alternatives", "length_penalty", "max_tokens", "repetition_penalty",
         "no_repeat_ngram_size", "sentence_splitting",
     }),
+    "ClassifyInput": frozenset({"text", "token_ids", "text_pair"}),
+    "ClassifyRequest": _MODEL | {
+        "options", "inputs", "labels", "hypothesis_template", "multi_label", "top_k",
+        "raw_scores", "unit", "truncation",
+    },
+    "RerankRequest": _MODEL | {
+        "options", "query", "documents", "top_n", "return_documents", "raw_scores", "truncation",
+        "method",
+    },
     "EmbedRequest": _MODEL | {"options", "texts", "token_ids", "embedding"},
     "EmbedStreamRequest": frozenset({"setup", "batch_id", "texts", "token_ids"}),
     "EmbedStreamSetup": _MODEL | {"options", "embedding"},

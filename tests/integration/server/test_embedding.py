@@ -254,6 +254,7 @@ async def test_ten_thousand_texts_come_back_whole_and_in_order(start, store):
             yield message
 
     found = []
+    info = None
     async with start(store=store) as served:
         stub = stub_of(served)
         async for answer in stub.EmbedStream(feed()):
