@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import re
 import signal
 import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from leptond_client import AsyncClient, Client, InvalidRequest
 from tests.fixtures.daemon import DaemonProcess
+from tests.fixtures.tiny_models.goldens import golden_rows
 from tests.fixtures.tiny_store import tiny_store
 from tests.integration.client.scripted import PATIENCE_S
 from tests.integration.client.terminal import LEPTON
+from tests.integration.client.test_with_daemon import EMBEDDER
 
 pytestmark = pytest.mark.needs("import", "ctranslate2")
 
@@ -125,6 +131,56 @@ def test_ctrl_c_ends_a_bulk_and_says_how_far_it_came(address):
         _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130
     assert b"lepton: interrupted after " in err
+
+
+def test_the_example_of_the_page_runs(address):
+    page = (Path(__file__).parents[3] / "docs" / "client.md").read_text()
+    found = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    (code,) = (code for code in found if EMBEDDER in code)
+    run = subprocess.run(
+        [sys.executable, "-c", code.replace(EMBEDDER, "embedder")],
+        env={**os.environ, "LEPTON_ADDRESS": address},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=PATIENCE_S,
+    )
+    assert run.stdout.splitlines()[-1] == "1000"
+
+
+# ------------------------------------------------------------------------------ classify, rerank
+def test_labels_are_those_of_the_reference(address, client):
+    rows = [row for row in golden_rows("bert-classifier") if isinstance(row["text"], str)]
+    texts = [row["text"] for row in rows]
+    found = client.classify("bert-classifier", texts, raw_scores=True)
+    for one, row in zip(found.results, rows, strict=True):
+        scores = sorted((label.score for label in one.labels), reverse=True)
+        assert np.allclose(scores, sorted(row["logits"], reverse=True), atol=1e-4)
+    assert found.method == "head"
+    best = client.classify("bert-classifier", texts[0], top_k=1)
+    assert best.results[0].labels == (best.results[0].best,)
+    source = "\n".join(texts) + "\n"
+    code, out, _ = lepton(address, "classify", "-m", "bert-classifier", stdin=source)
+    assert code == 0
+    told = [found["labels"][0]["label"] for found in objects(out)]
+    assert told == [one.best.label for one in found.results]
+
+
+def test_documents_come_in_one_order_from_the_client_and_the_command(address, client):
+    documents = ["a b c", "the cat sat", "d"]
+    for model, method in [
+        ("bert-cross-encoder", "cross_encoder"),
+        ("embedder", "embedding_similarity"),
+    ]:
+        found = client.rerank(model, "the cat", documents, return_documents=True)
+        assert found.method == method
+        scores = [one.score for one in found.results]
+        assert scores == sorted(scores, reverse=True)
+        assert [one.document for one in found.results] == [
+            documents[one.index] for one in found.results
+        ]
+        _, out, _ = lepton(address, "rerank", "-m", model, "the cat", *documents)
+        assert [one["document"] for one in objects(out)] == [one.document for one in found.results]
 
 
 # ------------------------------------------------------------------------------------- translate
