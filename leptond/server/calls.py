@@ -16,7 +16,14 @@ import logging
 import reprlib
 import secrets
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Mapping,
+)
 from contextlib import asynccontextmanager
 from typing import Any, NoReturn
 
@@ -32,7 +39,7 @@ from leptond.errors import (
     RequestTooLarge,
     UnsupportedCapability,
 )
-from leptond.server.status import to_wire_error
+from leptond.server.status import STATUS_OF, to_wire_error
 from leptond.streaming import ResponseStream
 from leptond.telemetry import Call as CallRecord
 from leptond.telemetry import Telemetry, bind_request
@@ -47,6 +54,7 @@ _TIMEOUT_SLACK_S = 0.01
 _STANDARD = "grpc."  # health watches and reflection are no work that a drain waits for
 
 Behaviour = Callable[[Any, "Call"], Awaitable[Any]]
+StatusCodes = Mapping[type[LeptondError], grpc.StatusCode]
 
 
 class Undecodable:
@@ -83,12 +91,13 @@ class Call:
         is_committed: whether initial metadata was sent.
         record: its span and its log line.
         stream: what it is sending on from, if it is, for those who look for slow readers.
+        trailers: trailing metadata that the method adds.
         write: sends one message of a streaming answer; one at a time.
     """
 
     __slots__ = (
         "_context", "_failure", "_task", "deadline", "id", "is_committed", "is_work", "record",
-        "started", "stream", "write",
+        "started", "stream", "trailers", "write",
     )  # fmt: skip
 
     def __init__(self, call_id: str, context: Any, record: CallRecord, *, is_work: bool) -> None:
@@ -100,10 +109,16 @@ class Call:
         self.deadline = None if remaining is None else self.started + remaining
         self.is_committed = False
         self.stream: ResponseStream[Any, Any] | None = None
+        self.trailers: tuple[tuple[str, str], ...] = ()
         self.write: Callable[[Message], Awaitable[None]] = context.write
         self._context = context
         self._failure: LeptondError | None = None
         self._task = asyncio.current_task()
+
+    def metadata(self, key: str) -> str | None:
+        """The text that the caller sent under `key`, in lower case; the last one of several."""
+        found = dict(self._context.invocation_metadata()).get(key)
+        return found if isinstance(found, str) else None
 
     @property
     def remaining_s(self) -> float | None:
@@ -183,6 +198,7 @@ class CallRunner:
         *,
         request_streaming: bool,
         response_streaming: bool,
+        codes: StatusCodes = STATUS_OF,
     ) -> grpc.RpcMethodHandler[Any, Any]:
         """Register one method.
 
@@ -196,11 +212,11 @@ class CallRunner:
             response_type: for the encoder.
             request_streaming: whether the caller streams, as the proto says.
             response_streaming: whether the method streams.
+            codes: the status of every error.
         """
         path = f"{service}/{method}"
-        run = (
-            self._streaming(path, behaviour) if response_streaming else self._unary(path, behaviour)
-        )
+        wrap = self._streaming if response_streaming else self._unary
+        run = wrap(path, behaviour, codes)
         kind = ("stream" if request_streaming else "unary") + (
             "_stream" if response_streaming else "_unary"
         )
@@ -229,9 +245,11 @@ class CallRunner:
 
         await self._run(path, refuse, None, context, is_known=is_known)
 
-    def _unary(self, path: str, behaviour: Behaviour) -> Callable[[Any, Any], Awaitable[Any]]:
+    def _unary(
+        self, path: str, behaviour: Behaviour, codes: StatusCodes
+    ) -> Callable[[Any, Any], Awaitable[Any]]:
         async def run(request: Any, context: Any) -> Any:
-            return await self._run(path, bounded, request, context)
+            return await self._run(path, bounded, request, context, codes=codes)
 
         async def bounded(request: Any, call: Call) -> Any:
             response = await behaviour(request, call)
@@ -243,14 +261,23 @@ class CallRunner:
 
         return run
 
-    def _streaming(self, path: str, behaviour: Behaviour) -> Callable[[Any, Any], Awaitable[None]]:
+    def _streaming(
+        self, path: str, behaviour: Behaviour, codes: StatusCodes
+    ) -> Callable[[Any, Any], Awaitable[None]]:
         async def run(request: Any, context: Any) -> None:
-            await self._run(path, behaviour, request, context)
+            await self._run(path, behaviour, request, context, codes=codes)
 
         return run
 
     async def _run(
-        self, path: str, behaviour: Behaviour, request: Any, context: Any, *, is_known: bool = True
+        self,
+        path: str,
+        behaviour: Behaviour,
+        request: Any,
+        context: Any,
+        *,
+        is_known: bool = True,
+        codes: StatusCodes = STATUS_OF,
     ) -> Any:
         call_id = secrets.token_hex(8)
         record = self._telemetry.start_call(
@@ -272,12 +299,12 @@ class CallRunner:
         except asyncio.CancelledError:
             failure = call.take_failure()
             if failure is not None:
-                await self._abort(call, context, failure)
+                await self._abort(call, context, failure, codes)
             failure = _why_cancelled(call)
             raise
         except Exception as error:
             failure = error
-            await self._abort(call, context, error)
+            await self._abort(call, context, error, codes)
         else:
             context.set_trailing_metadata(self._trailer(call))
             return response
@@ -286,26 +313,28 @@ class CallRunner:
             self._num_work -= call.is_work
             if not self._num_work:
                 self._is_idle.set()
-            self._end(call, failure)
+            self._end(call, failure, codes)
 
-    async def _abort(self, call: Call, context: Any, error: Exception) -> NoReturn:
+    async def _abort(
+        self, call: Call, context: Any, error: Exception, codes: StatusCodes
+    ) -> NoReturn:
         """Send the error as the call's status."""
-        wire = to_wire_error(error, call.id, is_committed=call.is_committed)
+        wire = to_wire_error(error, call.id, is_committed=call.is_committed, codes=codes)
         await context.abort(wire.code, wire.message, (*wire.metadata, *self._trailer(call)))
         raise InvariantViolation("abort returned")
 
     @staticmethod
     def _trailer(call: Call) -> tuple[tuple[str, str], ...]:
         trace_id = call.record.trace_id
-        pairs = ((_REQUEST_ID_KEY, call.id),)
+        pairs = ((_REQUEST_ID_KEY, call.id), *call.trailers)
         return pairs if trace_id is None else (*pairs, (_TRACE_ID_KEY, trace_id))
 
-    def _end(self, call: Call, failure: BaseException | None) -> None:
+    def _end(self, call: Call, failure: BaseException | None, codes: StatusCodes) -> None:
         """The one place where a call is over (I2)."""
         if failure is None:
             call.record.end(grpc.StatusCode.OK.name)
             return
-        wire = to_wire_error(failure, call.id, is_committed=call.is_committed)
+        wire = to_wire_error(failure, call.id, is_committed=call.is_committed, codes=codes)
         if not isinstance(failure, LeptondError) or not failure.is_public:
             _LOG.error("call failed request_id=%s", call.id, exc_info=failure)
         call.record.end(wire.code.name, wire.reason)

@@ -66,7 +66,13 @@ class WireError:
     metadata: tuple[tuple[str, str | bytes], ...]
 
 
-def to_wire_error(error: BaseException, request_id: str, *, is_committed: bool) -> WireError:
+def to_wire_error(
+    error: BaseException,
+    request_id: str,
+    *,
+    is_committed: bool,
+    codes: Mapping[type[LeptondError], grpc.StatusCode] = STATUS_OF,
+) -> WireError:
     """Map an error of any kind.
 
     Args:
@@ -74,10 +80,11 @@ def to_wire_error(error: BaseException, request_id: str, *, is_committed: bool) 
         request_id: the daemon's id of the call; with it an operator finds the log line.
         is_committed: whether initial metadata was sent. A crash after that must not look
             repeatable, so it is INTERNAL (the retry rule).
+        codes: the status of every class; a dialect has its own.
     """
     if not isinstance(error, LeptondError):
         error = errors.InvariantViolation(f"{type(error).__name__} reached the transport")
-    code = STATUS_OF[type(error)]
+    code = codes[type(error)]
     if is_committed and isinstance(error, errors.BackendCrashed):
         code = grpc.StatusCode.INTERNAL
     message = error.message if error.is_public else f"internal error, request {request_id}"
