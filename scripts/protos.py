@@ -1,8 +1,11 @@
 """Generates the stubs of `leptond.v1` and checks that protos, stubs and baseline agree.
 
-    python scripts/protos.py              generate `leptond/v1/*_pb2*` from `protos/`
+    python scripts/protos.py              generate `leptond/v1/*_pb2*` and dialects from `protos/`
     python scripts/protos.py --check      fail when they are stale, or `buf lint` finds something
     python scripts/protos.py --baseline   generate, and add what is new to the wire contract
+
+A dialect is another server's API. Its descriptors are kept as they are, not as modules: a module
+would enter them into the pool of the process, where a client may want the original ones.
 
 The generators live in an environment of their own, `.venv-protos`, which is made when it is missing
 or its pins have moved. They are older than the libraries that the project runs on, on purpose: code
@@ -22,6 +25,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PROTOS = ROOT / "protos"
 PACKAGE = Path("leptond/v1")
+DIALECTS = {Path("tei/v1"): Path("leptond/server/tei/tei.binpb")}
+"""The folder of a dialect's protos to the file of its descriptors."""
 TOOLS = ROOT / ".venv-protos"
 REQUIREMENTS = """\
 googleapis-common-protos==1.76.0
@@ -87,6 +92,15 @@ def generate(directory: Path) -> None:
     )
 
 
+def generate_dialect(source: Path, target: Path) -> None:
+    """Write the descriptors of the protos in `source` to `target`, without comments."""
+    python = ensure_tools() / "python"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    protos = sorted((PROTOS / source).glob("*.proto"))
+    out = f"--descriptor_set_out={target}"
+    _run(python, "-m", "grpc_tools.protoc", f"-I{PROTOS}", out, "--include_imports", *protos)
+
+
 def read_stubs(directory: Path) -> dict[str, str]:
     """Return the text of every stub below `directory`, by file name."""
     return {
@@ -121,6 +135,8 @@ def write_stubs() -> None:
         (stubs / name).unlink()
     for name, text in generated.items():
         (stubs / name).write_text(text, encoding="utf-8")
+    for source, target in DIALECTS.items():
+        generate_dialect(source, ROOT / target)
 
 
 def check_stubs() -> int:
@@ -128,6 +144,10 @@ def check_stubs() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         generate(Path(scratch))
         stale = find_stale(read_stubs(ROOT), read_stubs(Path(scratch)))
+        for source, target in DIALECTS.items():
+            generate_dialect(source, Path(scratch, target))
+            if Path(scratch, target).read_bytes() != (ROOT / target).read_bytes():
+                stale.append(f"{target} is not what {PROTOS.name}/{source} gives")
     if not stale:
         return 0
     print("\n".join(stale[:100]))

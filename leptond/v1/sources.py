@@ -1,7 +1,7 @@
-"""The texts of the `leptond.v1` protos and of every file that they need, for other languages.
+"""The texts of all protos that are served and of every file that they need, for other languages.
 
-Called by `leptond protos`. Our own files ship inside this package; in a checkout they lie in its
-`protos/`. Those of `google/rpc` come from googleapis-common-protos. Files of `google/protobuf` are
+Called by `leptond protos`. Our own files, and those of the dialects, ship inside this package; in a
+checkout they lie in its `protos/`. Those of `google/rpc` come from googleapis-common-protos. Files of `google/protobuf` are
 not written: every protoc, buf and protobuf library brings its own.
 """
 
@@ -13,6 +13,7 @@ from pathlib import Path
 
 __all__ = ["write_protos"]
 
+_PACKAGES = ("leptond/v1", "tei/v1")
 # `status` is imported by ours; the other two describe what errors carry in its `details`.
 _GOOGLE_RPC = ("code.proto", "error_details.proto", "status.proto")
 
@@ -31,7 +32,11 @@ def write_protos(directory: Path) -> list[Path]:
     """
     google = resources.files("google.rpc")
     written = [
-        *(_copy(file, directory / "leptond/v1") for file in _own_protos().iterdir()),
+        *(
+            _copy(file, directory / package)
+            for package in _PACKAGES
+            for file in (_own_protos() / package).iterdir()
+        ),
         *(_copy(google / name, directory / "google/rpc") for name in _GOOGLE_RPC),
     ]
     return sorted(written)
@@ -39,7 +44,7 @@ def write_protos(directory: Path) -> list[Path]:
 
 def _own_protos() -> Traversable:
     shipped = resources.files("leptond.v1") / "protos"
-    return shipped if shipped.is_dir() else Path(__file__).parents[2] / "protos/leptond/v1"
+    return shipped if shipped.is_dir() else Path(__file__).parents[2] / "protos"
 
 
 def _copy(source: Traversable, directory: Path) -> Path:
