@@ -22,6 +22,7 @@ __all__ = [
     "PhaseName",
     "RequestProgress",
     "SamplingParams",
+    "ScoringRequest",
     "StopConditions",
     "StreamPacing",
     "Task",
@@ -144,6 +145,31 @@ class GenerationRequest:
     tenant: str = ""
     cache_salt: str = ""
     skip_special: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringRequest:
+    """One text whose likelihood is asked for: an answer that is given instead of sampled.
+
+    Attributes:
+        context_ids: what comes before it: at least one token.
+        target_ids: the tokens to score: at least one.
+        num_top_logprobs: so many alternatives of each token.
+        id, deadline, priority, tenant: as of `GenerationRequest`.
+    """
+
+    id: str
+    context_ids: tuple[int, ...]
+    target_ids: tuple[int, ...]
+    num_top_logprobs: int = 0
+    deadline: float | None = None
+    priority: int = 0
+    tenant: str = ""
+
+    @property
+    def prompt_ids(self) -> tuple[int, ...]:
+        """All that the model reads: the last token of the target predicts nothing that is asked."""
+        return (*self.context_ids, *self.target_ids[:-1])
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,13 @@ from leptond.scheduler.options import SchedulerOptions
 from leptond.scheduler.queue import FairQueue, Queued, bounded_priority, due_time
 from leptond.scheduler.sequence import Sequence
 from leptond.streaming import ResponseSink
-from leptond.types import GenerationRequest, GenerationSummary, RequestProgress, TokenChunk
+from leptond.types import (
+    GenerationRequest,
+    GenerationSummary,
+    RequestProgress,
+    ScoringRequest,
+    TokenChunk,
+)
 
 __all__ = ["Admission", "Admitted", "FrontDoor"]
 
@@ -297,15 +303,30 @@ class Admission(FrontDoor[Sequence]):
     ) -> Callable[[], RequestProgress]:
         """Check and queue a request. See `StepScheduler.submit`."""
         self._limits.check(request)
-        arrival, due, priority = self.place(request.deadline, request.priority)
         room = self._limits.max_context_tokens - len(request.prompt_ids)
+        return self._admit(request, sink, min(request.stop.max_tokens, room))
+
+    def submit_scoring(
+        self, request: ScoringRequest, sink: ResponseSink[TokenChunk, GenerationSummary]
+    ) -> Callable[[], RequestProgress]:
+        """Check and queue a text to score. See `StepScheduler.submit_scoring`."""
+        self._limits.check_scoring(request)
+        return self._admit(request, sink, max_tokens=0)
+
+    def _admit(
+        self,
+        request: GenerationRequest | ScoringRequest,
+        sink: ResponseSink[TokenChunk, GenerationSummary],
+        max_tokens: int,
+    ) -> Callable[[], RequestProgress]:
+        arrival, due, priority = self.place(request.deadline, request.priority)
         sequence = Sequence(
             request,
             sink,
             arrival=arrival,
             due=due,
             priority=priority,
-            max_tokens=min(request.stop.max_tokens, room),
+            max_tokens=max_tokens,
         )
         self.enter(sequence)
         return lambda: sequence.progress(self._clock.monotonic())

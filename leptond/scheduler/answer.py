@@ -10,9 +10,18 @@ from __future__ import annotations
 from leptond.backend import RowPick, StepResult
 from leptond.errors import InvariantViolation
 from leptond.text import Detokenizer, Sampler, StopMatcher, Tokenizer
-from leptond.types import FinishReason, GenerationRequest, TokenChunk, TokenLogprob
+from leptond.types import (
+    FinishReason,
+    GenerationRequest,
+    ScoringRequest,
+    TokenChunk,
+    TokenLogprob,
+)
 
-__all__ = ["AnswerText", "AnswerWriter"]
+__all__ = ["AnswerScorer", "AnswerText", "AnswerWriter"]
+
+_MAX_SCORED_POSITIONS = 64
+"""Positions of a row and a run whose logits are wanted: of a vocabulary of 49 152, 12 MiB."""
 
 
 class AnswerText:
@@ -104,6 +113,8 @@ class AnswerWriter(AnswerText):
 
     __slots__ = ("_num_top_logprobs", "_sampler", "_tokenizer")
 
+    is_given = False
+
     def __init__(
         self,
         request: GenerationRequest,
@@ -123,16 +134,29 @@ class AnswerWriter(AnswerText):
             else Sampler(request.sampling, request.stop, request.prompt_ids, vocab_size)
         )
 
+    def bound(self, first: int, last: int) -> int:
+        """Where a piece `[first, last)` of the known tokens had better end; here nowhere else."""
+        del first
+        return last
+
+    def num_logits(self, first: int, last: int, num_known: int) -> int:
+        """Of how many last positions of a piece the logits are wanted."""
+        del first
+        return int(last == num_known)
+
     def pick(self) -> RowPick | None:
         """How the engine is to process the row's logits in the next step."""
         return None if self._sampler is None else self._sampler.pick_for_step()
 
-    def accept(self, result: StepResult, line: int, likeliest: int) -> TokenChunk:
-        """Sample the next token from line `line` of a step's result.
+    def accept(
+        self, result: StepResult, line: int, likeliest: int, num_lines: int = 1
+    ) -> TokenChunk:
+        """Sample the next token from line `line` of a step's result: the only one of a row.
 
         `likeliest` is `result.candidate_ids[line, 0]`: the caller has read it for all lines. Sets
         `finish_reason` and `matched_stop` when the token ends the answer.
         """
+        del num_lines
         sampler = self._sampler
         token_id = likeliest if sampler is None else sampler.choose(result, line)
         logprobs: tuple[TokenLogprob, ...] = ()
@@ -144,6 +168,80 @@ class AnswerWriter(AnswerText):
         if self._sampler is None or self._tokenizer is None:
             raise InvariantViolation("logprobs without a sampler or a tokenizer")
         return self._sampler.logprob(result, line, token_id, num_top, self._tokenizer)
+
+
+class AnswerScorer:
+    """Scores an answer that is given, in the place of an `AnswerWriter`.
+
+    Each token is scored once: what was scored before a slot was lost is not wanted again.
+
+    Args:
+        tokenizer: for the bytes of tokens.
+
+    Attributes:
+        finish_reason: STOP once all tokens are scored.
+    """
+
+    __slots__ = ("_num_scored", "_request", "_tokenizer", "finish_reason", "matched_stop")
+
+    is_given = True
+
+    def __init__(self, request: ScoringRequest, tokenizer: Tokenizer | None) -> None:
+        self._request = request
+        self._tokenizer = tokenizer
+        self._num_scored = 0
+        self.finish_reason: FinishReason | None = None
+        self.matched_stop: str | int | None = None
+
+    def bound(self, first: int, last: int) -> int:
+        """Where a piece had better end, so that its logits stay few: each is a row of floats."""
+        return min(last, max(first, self._next_position) + _MAX_SCORED_POSITIONS)
+
+    def num_logits(self, first: int, last: int, num_known: int) -> int:
+        """Of how many last positions of a piece the logits are wanted."""
+        del num_known
+        return max(0, last - max(first, self._next_position))
+
+    def pick(self) -> RowPick | None:
+        """Logits are wanted as the model gives them."""
+        return None
+
+    def accept(
+        self, result: StepResult, line: int, likeliest: int, num_lines: int = 1
+    ) -> TokenChunk:
+        """Score the next `num_lines` tokens by the lines from `line` on."""
+        del likeliest
+        begin = self._num_scored
+        token_ids = self._request.target_ids[begin : begin + num_lines]
+        self._num_scored += num_lines
+        if self._num_scored == len(self._request.target_ids):
+            self.finish_reason = FinishReason.STOP
+        scores = [
+            self._score(result, line + place, token_id) for place, token_id in enumerate(token_ids)
+        ]
+        return TokenChunk(token_ids, "", tuple(scores))
+
+    @property
+    def _next_position(self) -> int:
+        """The position whose logits are those of the next token to score."""
+        return len(self._request.context_ids) - 1 + self._num_scored
+
+    def _score(self, result: StepResult, line: int, token_id: int) -> TokenLogprob:
+        normalizer = float(result.raw_log_normalizer[line])
+        num_top = self._request.num_top_logprobs
+        best = zip(
+            result.candidate_ids[line, :num_top].tolist(),
+            result.candidate_logits[line, :num_top].tolist(),
+            strict=True,
+        )
+        top = tuple(
+            TokenLogprob(other, logit - normalizer, self._bytes(other)) for other, logit in best
+        )
+        logprob = float(result.logits[line, token_id]) - normalizer
+        return TokenLogprob(token_id, logprob, self._bytes(token_id), top)
+
+    def _bytes(self, token_id: int) -> bytes:
+        return b"" if self._tokenizer is None else self._tokenizer.token_bytes(token_id)
 
 
 def _is_plain_greedy(request: GenerationRequest) -> bool:

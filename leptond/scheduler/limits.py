@@ -12,7 +12,7 @@ from leptond.backend import Capabilities, SessionKind, SessionOptions
 from leptond.errors import InvalidRequest, RequestTooLarge, UnsupportedCapability
 from leptond.scheduler.options import SchedulerOptions
 from leptond.scheduler.policy import StepLimits
-from leptond.types import GenerationRequest
+from leptond.types import GenerationRequest, ScoringRequest
 
 __all__ = ["ModelLimits", "RequestLimits"]
 
@@ -63,6 +63,27 @@ class RequestLimits:
             raise InvalidRequest("max_tokens must be at least 1", field="max_tokens")
         if not self.has_tokenizer:
             self._require_no_text(request)
+
+    def check_scoring(self, request: ScoringRequest) -> None:
+        """Refuse what can never be scored.
+
+        Raises:
+            RequestTooLarge: context and target do not fit.
+            InvalidRequest: one of them is empty, or has a token that the model lacks.
+        """
+        for field, ids in (("context", request.context_ids), ("target", request.target_ids)):
+            if not ids:
+                raise InvalidRequest(f"the {field} has no tokens", field=field)
+            if min(ids) < 0 or max(ids) >= self.vocab_size:
+                msg = f"the {field} has a token id outside 0 to {self.vocab_size - 1}"
+                raise InvalidRequest(msg, field=field)
+        num_tokens = len(request.context_ids) + len(request.target_ids)
+        if num_tokens > self.max_context_tokens:
+            raise RequestTooLarge(
+                f"context and target have {num_tokens} tokens; model {self.name} takes "
+                f"{self.max_context_tokens}",
+                field="target",
+            )
 
     def _require_no_text(self, request: GenerationRequest) -> None:
         for field, is_used in (

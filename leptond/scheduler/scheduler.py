@@ -21,6 +21,7 @@ from leptond.types import (
     GenerationSummary,
     ModelLoad,
     RequestProgress,
+    ScoringRequest,
     TokenChunk,
 )
 
@@ -103,6 +104,19 @@ class StepScheduler(WorkerHost[StepWorker]):
             UnsupportedCapability: stop strings or logprobs without a tokenizer.
         """
         return self._admission.submit(request, sink)
+
+    def submit_scoring(
+        self, request: ScoringRequest, sink: ResponseSink[TokenChunk, GenerationSummary]
+    ) -> Callable[[], RequestProgress]:
+        """Queue a text to score: its tokens come back with their log-probabilities, in order.
+
+        It is read as a prompt is, beside others, in pieces; nothing is sampled.
+
+        Raises:
+            RequestTooLarge, InvalidRequest: context and target do not fit, or are none.
+            QueueFull, ShuttingDown, BackendCrashed, DeadlineExpired: as `submit`.
+        """
+        return self._admission.submit_scoring(request, sink)
 
     def load(self) -> ModelLoad:
         """How busy the model is. Cheap; the figures may be of two neighbouring steps."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 
-from leptond.scheduler.answer import AnswerWriter
+from leptond.scheduler.answer import AnswerScorer, AnswerWriter
 from leptond.scheduler.tenant import TenantAccount
 from leptond.streaming import ResponseSink
 from leptond.types import (
@@ -26,6 +26,7 @@ from leptond.types import (
     Phase,
     PhaseName,
     RequestProgress,
+    ScoringRequest,
     TokenChunk,
     Usage,
 )
@@ -44,7 +45,7 @@ class Sequence:
 
     Attributes:
         account: its tenant's; set when the queue takes it in.
-        answer: what writes its text; set with its first slot.
+        answer: what writes its text, or scores the one given; set with its first slot.
         token_ids: prompt and sampled tokens.
         num_computed: how many of them the slot holds; 0 without a slot.
         slot: the session's handle; None while it waits.
@@ -78,7 +79,7 @@ class Sequence:
 
     def __init__(
         self,
-        request: GenerationRequest,
+        request: GenerationRequest | ScoringRequest,
         sink: ResponseSink[TokenChunk, GenerationSummary],
         *,
         arrival: float,
@@ -93,7 +94,7 @@ class Sequence:
         self.priority = priority
         self.deadline = math.inf if request.deadline is None else request.deadline
         self.max_tokens = max_tokens
-        self.answer: AnswerWriter | None = None
+        self.answer: AnswerWriter | AnswerScorer | None = None
         self.token_ids: list[int] = list(request.prompt_ids)
         self.num_computed = 0
         self.slot: int | None = None

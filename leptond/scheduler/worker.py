@@ -28,7 +28,7 @@ from leptond.errors import (
     MemoryBudgetExceeded,
 )
 from leptond.scheduler.admission import Admission
-from leptond.scheduler.answer import AnswerWriter
+from leptond.scheduler.answer import AnswerScorer, AnswerWriter
 from leptond.scheduler.clock import Clock
 from leptond.scheduler.compute import ComputeBudget
 from leptond.scheduler.endings import Endings
@@ -38,7 +38,7 @@ from leptond.scheduler.policy import Run, Snapshot, plan
 from leptond.scheduler.sequence import Sequence
 from leptond.scheduler.slots import SlotTable
 from leptond.text import Tokenizer
-from leptond.types import FinishReason, PhaseName
+from leptond.types import FinishReason, PhaseName, ScoringRequest
 
 __all__ = ["StepWorker"]
 
@@ -191,14 +191,20 @@ class StepWorker:
         sequence.is_paused = False
         if sequence.answer is None:
             try:
-                sequence.answer = AnswerWriter(
-                    sequence.request,
-                    self._tokenizer,
-                    max_tokens=sequence.max_tokens,
-                    vocab_size=self._limits.vocab_size,
-                )
+                sequence.answer = self._make_answer(sequence)
             except Exception as error:
                 self._endings.fail_answer(sequence, error)
+
+    def _make_answer(self, sequence: Sequence) -> AnswerWriter | AnswerScorer:
+        request = sequence.request
+        if isinstance(request, ScoringRequest):
+            return AnswerScorer(request, self._tokenizer)
+        return AnswerWriter(
+            request,
+            self._tokenizer,
+            max_tokens=sequence.max_tokens,
+            vocab_size=self._limits.vocab_size,
+        )
 
     # ------------------------------------------------------------------ the engine
     def _run(self, planned: Run[Sequence]) -> bool:
@@ -231,16 +237,16 @@ class StepWorker:
             if sequence.phase is PhaseName.QUEUE:
                 sequence.enter(PhaseName.PREFILL, now)
             first = sequence.num_computed
-            last = first + num_tokens
-            is_last = last == len(sequence.token_ids)
+            last = sequence.answer.bound(first, first + num_tokens)
+            num_logits = sequence.answer.num_logits(first, last, len(sequence.token_ids))
             try:
-                pick = sequence.answer.pick() if is_last else None
+                pick = sequence.answer.pick() if num_logits else None
             except Exception as error:
                 self._endings.fail_answer(sequence, error)
                 continue
             token_ids = sequence.token_ids[first:last]
-            step_rows.append(StepRow(sequence.slot, token_ids, int(is_last), pick))
-            rows.append((sequence, num_tokens))
+            step_rows.append(StepRow(sequence.slot, token_ids, num_logits, pick))
+            rows.append((sequence, last - first))
         return rows, step_rows
 
     def _run_singly(
@@ -267,21 +273,29 @@ class StepWorker:
         """Hand out what a run has computed. The hot path: a few microseconds a token."""
         likeliest: list[int] = result.candidate_ids[:, 0].tolist()
         is_finite = np.isfinite(result.raw_log_normalizer)
-        broken_lines = () if is_finite.all() else np.flatnonzero(~is_finite)
-        line = -1
+        all_finite = bool(is_finite.all())
+        next_line = num_sampled = 0
         for sequence, num_tokens in rows:
+            first = sequence.num_computed
             self._slots.advance(sequence, num_tokens)
             sequence.account.served_tokens += num_tokens
             answer = sequence.answer
-            if answer is None or sequence.num_computed < len(sequence.token_ids):
+            if answer is None:
                 continue
-            line += 1
-            if line in broken_lines:
+            known = len(sequence.token_ids)
+            num_lines = answer.num_logits(first, first + num_tokens, known)
+            if not num_lines:
+                continue
+            line = next_line
+            next_line += num_lines
+            if not (all_finite or is_finite[line:next_line].all()):
                 self._endings.fail(sequence, BackendFault("the engine's logits are not finite"))
                 continue
             try:
-                chunk = answer.accept(result, line, likeliest[line])
-                sequence.token_ids.extend(chunk.token_ids)
+                chunk = answer.accept(result, line, likeliest[line], num_lines)
+                if not answer.is_given:
+                    sequence.token_ids.extend(chunk.token_ids)
+                    num_sampled += 1
                 if sequence.phase is PhaseName.PREFILL:
                     sequence.enter(PhaseName.DECODE, now)
                 sequence.sink.push(chunk)
@@ -290,4 +304,4 @@ class StepWorker:
                 continue
             if answer.finish_reason is not None:
                 self._endings.finish(sequence, answer.finish_reason, now)
-        self.sampled.add(line + 1, now)
+        self.sampled.add(num_sampled, now)

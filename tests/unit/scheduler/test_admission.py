@@ -27,7 +27,7 @@ FAKE = FakeOptions(
 # --------------------------------------------------------------------------------- what is wrong
 def test_a_prompt_that_leaves_no_room_for_an_answer_is_refused():
     rig = Rig(FakeOptions(slots=1, context=32))
-    with pytest.raises(RequestTooLarge, match="32 tokens; .* model fake takes 32"):
+    with pytest.raises(RequestTooLarge, match=r"32 tokens; .* model fake takes 32"):
         rig.submit(rig.request(32))
     sink = rig.submit(rig.request(31, max_tokens=9))
     rig.run()

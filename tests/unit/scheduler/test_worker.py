@@ -378,10 +378,12 @@ def test_a_bug_in_one_answers_text_ends_that_answer_only(monkeypatch, caplog):
     rig.advance()
     accept = AnswerWriter.accept
 
-    def fail(self: AnswerWriter, result: StepResult, line: int, likeliest: int) -> TokenChunk:
+    def fail(
+        self: AnswerWriter, result: StepResult, line: int, likeliest: int, num_lines: int
+    ) -> TokenChunk:
         if line == 0 and self.num_sampled == 1 and not broken.is_ended:
             raise ZeroDivisionError("a bug")
-        return accept(self, result, line, likeliest)
+        return accept(self, result, line, likeliest, num_lines)
 
     monkeypatch.setattr(AnswerWriter, "accept", fail)
     rig.run()
