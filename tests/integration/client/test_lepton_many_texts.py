@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import grpc
 import numpy as np
@@ -132,6 +133,15 @@ def test_a_file_that_cannot_be_written_is_named(lepton, tmp_path):
     ended = lepton("embed", "--output", str(tmp_path / "none" / "x.npy"), "a")
     assert ended.code == 1
     assert "none/x.npy" in ended.err
+
+
+def test_without_numpy_only_files_of_it_cannot_be_written(lepton, monkeypatch, tmp_path):
+    monkeypatch.delitem(sys.modules, "leptond_client.arrays", raising=False)
+    monkeypatch.setitem(sys.modules, "numpy", None)
+    ended = lepton("embed", "--output", str(tmp_path / "x.npy"), "a")
+    assert ended.code == 2
+    assert "--output needs numpy: install leptond[numpy]" in ended.err
+    assert objects(lepton("embed", "a"))[0]["embedding"] == [1.0, 1.0]
 
 
 def test_texts_come_from_one_place(lepton):
