@@ -30,6 +30,7 @@ from leptond.server.reflection import SERVICES as REFLECTION_SERVICES
 from leptond.server.reflection import ReflectionService
 from leptond.server.reranking import RerankingMethods
 from leptond.server.services import Behaviour, Role, Service, generic_handlers
+from leptond.server.tei import tei_services
 from leptond.server.tokenization import TokenizationMethods
 from leptond.server.translation import TranslationMethods
 from leptond.server.transport import GrpcServer, TransportOptions
@@ -243,6 +244,7 @@ def _leptond_services(
             },
             admin_methods=frozenset({"LoadModel", "UnloadModel"}),
         ),
+        *tei_services(batches),
     ]
 
 

@@ -1,8 +1,8 @@
 """The texts of all protos that are served and of every file that they need, for other languages.
 
 Called by `leptond protos`. Our own files, and those of the dialects, ship inside this package; in a
-checkout they lie in its `protos/`. Those of `google/rpc` come from googleapis-common-protos. Files of `google/protobuf` are
-not written: every protoc, buf and protobuf library brings its own.
+checkout they lie in its `protos/`. Those of `google/rpc` come from googleapis-common-protos. Files
+of `google/protobuf` are not written: every protoc, buf and protobuf library brings its own.
 """
 
 from __future__ import annotations

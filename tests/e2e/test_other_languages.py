@@ -27,6 +27,12 @@ SERVICES = {
     "grpc.reflection.v1alpha.ServerReflection",
     "leptond.v1.ManagementService",
     "leptond.v1.TextGenerationService",
+    "leptond.v1.ClassificationService",
+    "leptond.v1.EmbeddingService",
+    "leptond.v1.TranslationService",
+    "tei.v1.Embed",
+    "tei.v1.Predict",
+    "tei.v1.Rerank",
 }
 
 

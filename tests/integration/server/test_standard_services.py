@@ -110,6 +110,12 @@ async def test_reflection_lists_and_describes_every_service(served, version):
     names = {service.name for service in listed.list_services_response.service}
     assert names == {
         "leptond.v1.TextGenerationService",
+        "leptond.v1.ClassificationService",
+        "leptond.v1.EmbeddingService",
+        "leptond.v1.TranslationService",
+        "tei.v1.Embed",
+        "tei.v1.Predict",
+        "tei.v1.Rerank",
         "leptond.v1.ManagementService",
         "grpc.channelz.v1.Channelz",
         "grpc.health.v1.Health",

@@ -1,0 +1,35 @@
+"""Which model a `tei.v1` call means. That API knows one model; this daemon has many."""
+
+from __future__ import annotations
+
+from leptond.errors import InvalidRequest, ModelNotFound
+from leptond.models import ModelRegistry
+from leptond.server.calls import Call
+from leptond.streaming import BlockingPool
+from leptond.types import Task
+
+__all__ = ["MODEL_KEY", "chosen_model"]
+
+MODEL_KEY = "x-leptond-model"
+
+
+async def chosen_model(models: ModelRegistry, pool: BlockingPool, call: Call, *tasks: Task) -> str:
+    """The name in the call's metadata, else that of the only model that answers all of `tasks`.
+
+    Raises:
+        ModelNotFound: no name is given, and no model answers them.
+        InvalidRequest: no name is given, and several do; the message names them.
+    """
+    named = call.metadata(MODEL_KEY)
+    if named:
+        return named
+    described = await pool.run(models.describe_all)
+    fitting = [one.model for one in described if one.is_default and one.tasks.issuperset(tasks)]
+    if len(fitting) == 1:
+        return fitting[0]
+    wanted = " and ".join(tasks)
+    if not fitting:
+        raise ModelNotFound(f"no model in the store can {wanted}", field=MODEL_KEY)
+    names = ", ".join(sorted(fitting))
+    msg = f"several models can {wanted}: set the metadata {MODEL_KEY} to one of {names}"
+    raise InvalidRequest(msg, field=MODEL_KEY)

@@ -1,0 +1,169 @@
+"""The methods of `tei.v1`: each is a request of `leptond.v1` in other words, and so is its answer.
+
+On the event loop. What no model here can do (`EmbedSparse`, `EmbedAll`), and what is not built, is
+UNIMPLEMENTED by name, as every method that is described and not registered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+
+import grpc
+
+from leptond.errors import BackendFault, InvalidRequest, UnsupportedCapability
+from leptond.server.batching import BatchCalls
+from leptond.server.calls import Call
+from leptond.server.classification import ClassificationMethods
+from leptond.server.embedding import EmbeddingMethods
+from leptond.server.reranking import RerankingMethods
+from leptond.server.services import Behaviour, Service
+from leptond.server.status import STATUS_OF
+from leptond.server.tei.choice import chosen_model
+from leptond.server.tei.messages import PACKAGE, POOL, message
+from leptond.types import Task
+from leptond.v1 import classification_pb2, common_pb2, embedding_pb2
+
+__all__ = ["tei_services"]
+
+_CODES = {
+    **STATUS_OF,
+    UnsupportedCapability: grpc.StatusCode.FAILED_PRECONDITION,
+    BackendFault: grpc.StatusCode.FAILED_PRECONDITION,
+}
+"""That server says so of a model of another kind and of an engine that failed."""
+
+_SIDES = {0: common_pb2.TRUNCATION_SIDE_RIGHT, 1: common_pb2.TRUNCATION_SIDE_LEFT}
+_NS_PER_MS = 1_000_000
+
+
+def tei_services(batches: BatchCalls) -> list[Service]:
+    """Every service of the dialect that this daemon answers."""
+    methods = _Methods(batches)
+    table: Mapping[str, Mapping[str, Behaviour]] = {
+        "Embed": {"Embed": methods.embed, "EmbedStream": _each(methods.embed)},
+        "Predict": {
+            "Predict": methods.predict,
+            "PredictPair": methods.predict_pair,
+            "PredictStream": _each(methods.predict),
+            "PredictPairStream": _each(methods.predict_pair),
+        },
+        "Rerank": {"Rerank": methods.rerank},
+    }
+    return [
+        Service(f"{PACKAGE}.{name}", behaviours, pool=POOL, codes=_CODES)
+        for name, behaviours in table.items()
+    ]
+
+
+def _each(answer: Callable[[Any, Call], Awaitable[Any]]) -> Behaviour:
+    """The streaming form of a method: one request after the other, so nothing heaps up."""
+
+    async def answer_each(requests: AsyncIterator[Any], call: Call) -> None:
+        async for request in requests:
+            await call.write(await answer(request, call))
+
+    return answer_each
+
+
+class _Methods:
+    """The methods, by their names in snake case."""
+
+    def __init__(self, batches: BatchCalls) -> None:
+        self._batches = batches
+        self._embedding = EmbeddingMethods(batches)
+        self._classification = ClassificationMethods(batches)
+        self._reranking = RerankingMethods(batches)
+
+    async def embed(self, wire: Any, call: Call) -> Any:
+        """The vector of one text."""
+        _check_text(wire.inputs, "inputs")
+        options = embedding_pb2.EmbedOptions(
+            normalize=wire.normalize if wire.HasField("normalize") else True,
+            truncation=_truncation(wire),
+            prompt_name=wire.prompt_name,
+        )
+        if wire.HasField("dimensions"):
+            options.dimensions = wire.dimensions
+        model = await self._model(call, Task.EMBED)
+        request = embedding_pb2.EmbedRequest(model=model, texts=[wire.inputs], embedding=options)
+        answer = await self._embedding.embed(request, call)
+        vector = memoryview(answer.embeddings.data).cast("f")
+        return message("EmbedResponse")(
+            embeddings=vector, metadata=_metadata(answer.info, len(wire.inputs))
+        )
+
+    async def predict(self, wire: Any, call: Call) -> Any:
+        """Every label of one text."""
+        return await self._classify(wire, [wire.inputs], call)
+
+    async def predict_pair(self, wire: Any, call: Call) -> Any:
+        """Every label of one text or one pair."""
+        if len(wire.inputs) not in (1, 2):
+            msg = f"inputs has {len(wire.inputs)} texts; one or two are taken"
+            raise InvalidRequest(msg, field="inputs")
+        return await self._classify(wire, wire.inputs, call)
+
+    async def rerank(self, wire: Any, call: Call) -> Any:
+        """Texts by how well a cross-encoder finds that they answer the query."""
+        request = classification_pb2.RerankRequest(
+            model=await self._model(call, Task.RERANK, Task.CLASSIFY),
+            query=wire.query,
+            documents=wire.texts,
+            method=classification_pb2.RERANK_METHOD_CROSS_ENCODER,
+            raw_scores=wire.raw_scores,
+            truncation=_truncation(wire),
+        )
+        answer = await self._reranking.rerank(request, call)
+        num_chars = len(wire.query) * len(wire.texts) + sum(map(len, wire.texts))
+        response = message("RerankResponse")(metadata=_metadata(answer.info, num_chars))
+        for one in answer.results:
+            rank = response.ranks.add(index=one.index, score=one.score)
+            if wire.return_text:
+                rank.text = wire.texts[one.index]
+        return response
+
+    async def _classify(self, wire: Any, texts: Any, call: Call) -> Any:
+        for text in texts:
+            _check_text(text, "inputs")
+        request = classification_pb2.ClassifyRequest(
+            model=await self._model(call, Task.CLASSIFY),
+            raw_scores=wire.raw_scores,
+            truncation=_truncation(wire),
+        )
+        one = request.inputs.add(text=texts[0])
+        if len(texts) > 1:
+            one.text_pair = texts[1]
+        answer = await self._classification.classify(request, call)
+        response = message("PredictResponse")(metadata=_metadata(answer.info, sum(map(len, texts))))
+        for label in answer.results[0].labels:
+            response.predictions.add(label=label.label, score=label.score)
+        return response
+
+    async def _model(self, call: Call, *tasks: Task) -> str:
+        return await chosen_model(self._batches.models, self._batches.pool, call, *tasks)
+
+
+def _check_text(text: str, field: str) -> None:
+    if not text:
+        raise InvalidRequest(f"{field} is empty", field=field)
+
+
+def _truncation(wire: Any) -> common_pb2.Truncation | None:
+    if wire.truncation_direction not in _SIDES:
+        msg = f"truncation_direction is {wire.truncation_direction}; 0 and 1 are known"
+        raise InvalidRequest(msg, field="truncation_direction")
+    side = _SIDES[wire.truncation_direction]
+    return common_pb2.Truncation(side=side) if wire.truncate else None
+
+
+def _metadata(info: common_pb2.ResponseInfo, num_chars: int) -> Any:
+    timing = info.timing
+    return message("Metadata")(
+        compute_chars=num_chars,
+        compute_tokens=info.usage.prompt_tokens,
+        total_time_ns=round(timing.total_ms * _NS_PER_MS),
+        tokenization_time_ns=round(timing.tokenize_ms * _NS_PER_MS),
+        queue_time_ns=round(timing.queue_ms * _NS_PER_MS),
+        inference_time_ns=round((timing.prefill_ms + timing.decode_ms) * _NS_PER_MS),
+    )

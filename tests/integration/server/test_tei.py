@@ -1,0 +1,95 @@
+"""`tei.v1` on the wire, by messages of the dialect's own pool and by bytes made by hand."""
+
+from __future__ import annotations
+
+import grpc
+import numpy as np
+import pytest
+
+from leptond.server.tei.messages import message
+from tests.fixtures.tiny_models.goldens import golden_rows
+from tests.fixtures.tiny_store import tiny_store
+
+TEXT = golden_rows("embedder")[0]["text"]
+
+
+async def ask(served, method, request, response, metadata=()):
+    call = served.channel().unary_unary(
+        f"/tei.v1.{method}",
+        request_serializer=lambda one: one if isinstance(one, bytes) else one.SerializeToString(),
+        response_deserializer=message(response).FromString,
+    )
+    return await call(request, timeout=30, metadata=metadata)
+
+
+@pytest.mark.asyncio
+async def test_bytes_made_by_hand_get_the_vector_of_their_text(start):
+    text = TEXT.encode()
+    by_hand = b"\x0a" + bytes([len(text)]) + text + b"\x18\x00"  # inputs 1, normalize 3: false
+    async with start(store=tiny_store("embedder")) as served:
+        answer = await ask(served, "Embed/Embed", by_hand, "EmbedResponse")
+        unit = await ask(
+            served, "Embed/Embed", message("EmbedRequest")(inputs=TEXT), "EmbedResponse"
+        )
+    raw = np.array(answer.embeddings)
+    assert np.allclose(unit.embeddings, raw / np.linalg.norm(raw), atol=1e-5)
+    assert answer.metadata.compute_chars == len(TEXT)
+    assert answer.metadata.compute_tokens == len(golden_rows("embedder")[0]["token_ids"])
+    assert answer.metadata.total_time_ns > 0
+
+
+@pytest.mark.asyncio
+async def test_a_stream_answers_in_order(start):
+    texts = [row["text"] for row in golden_rows("embedder")[:3] if row["text"]]
+    requests = [message("EmbedRequest")(inputs=text, truncate=True) for text in texts]
+    async with start(store=tiny_store("embedder")) as served:
+        call = served.channel().stream_stream(
+            "/tei.v1.Embed/EmbedStream",
+            request_serializer=lambda one: one.SerializeToString(),
+            response_deserializer=message("EmbedResponse").FromString,
+        )
+        found = [answer async for answer in call(iter(requests), timeout=30)]
+    assert [one.metadata.compute_chars for one in found] == [len(text) for text in texts]
+
+
+@pytest.mark.asyncio
+async def test_labels_come_best_first(start):
+    async with start(store=tiny_store("bert-classifier")) as served:
+        request = message("PredictRequest")(inputs=TEXT)
+        answer = await ask(served, "Predict/Predict", request, "PredictResponse")
+    scores = [one.score for one in answer.predictions]
+    assert len(scores) > 1
+    assert scores == sorted(scores, reverse=True)
+
+
+@pytest.mark.asyncio
+async def test_ranks_come_best_first_with_their_texts(start):
+    texts = ["A man eats.", "The girl plays."]
+    async with start(store=tiny_store("bert-cross-encoder")) as served:
+        request = message("RerankRequest")(query=TEXT, texts=texts, return_text=True)
+        answer = await ask(served, "Rerank/Rerank", request, "RerankResponse")
+    assert [one.text for one in answer.ranks] == [texts[one.index] for one in answer.ranks]
+    assert answer.ranks[0].score >= answer.ranks[1].score
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("method", "fields", "metadata", "code"),
+    [
+        ("Embed/Embed", {}, (), grpc.StatusCode.INVALID_ARGUMENT),
+        ("Embed/EmbedSparse", {"inputs": "a"}, (), grpc.StatusCode.UNIMPLEMENTED),
+        ("Predict/Predict", {"inputs": "a"}, (), grpc.StatusCode.NOT_FOUND),
+        (
+            "Predict/Predict",
+            {"inputs": "a"},
+            (("x-leptond-model", "embedder"),),
+            grpc.StatusCode.FAILED_PRECONDITION,
+        ),
+    ],
+)
+async def test_a_refusal_has_that_servers_code(start, method, fields, metadata, code):
+    request = message("EmbedRequest")(**fields)
+    async with start(store=tiny_store("embedder")) as served:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await ask(served, method, request, "EmbedResponse", metadata)
+    assert refused.value.code() is code
