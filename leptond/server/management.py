@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from leptond.checkpoint import Seq2SeqDefaults
+from leptond.checkpoint import EncoderDefaults, Seq2SeqDefaults
 from leptond.errors import ModelNotFound
 from leptond.models import ModelRegistry, ServedModel
 from leptond.server.calls import Call
@@ -220,7 +220,7 @@ def _variant(one: ModelDescription, loaded: ServedModel | None) -> model_pb2.Mod
         capabilities.max_batch_size = loaded.scheduler.load().max_running
         capabilities.vocabulary_size = loaded.capabilities.vocab_size
         capabilities.devices.extend(loaded.capabilities.devices)
-        _add_languages(capabilities, loaded)
+        _add_encoder_facts(capabilities, loaded)
     return model_pb2.ModelVariant(
         name=one.name,
         version=one.version,
@@ -238,8 +238,16 @@ def _variant(one: ModelDescription, loaded: ServedModel | None) -> model_pb2.Mod
     )
 
 
-def _add_languages(capabilities: model_pb2.ModelCapabilities, loaded: ServedModel) -> None:
-    defaults = loaded.text.encoder.defaults if loaded.text.encoder is not None else None
+def _add_encoder_facts(capabilities: model_pb2.ModelCapabilities, loaded: ServedModel) -> None:
+    if loaded.text.encoder is None:
+        return
+    defaults = loaded.text.encoder.defaults
+    capabilities.max_input_tokens = min(defaults.max_tokens, loaded.max_context_tokens)
+    capabilities.prompt_names.extend(sorted(defaults.prompts))
+    if isinstance(defaults, EncoderDefaults):
+        capabilities.labels.extend(defaults.labels)
+        if Task.EMBED in loaded.capabilities.tasks:
+            capabilities.embedding_dimensions = defaults.dimensions
     if isinstance(defaults, Seq2SeqDefaults):
         sources, targets = known_languages(defaults)
         capabilities.source_languages.extend(sources)

@@ -11,7 +11,8 @@ from google.rpc import error_details_pb2
 from google.rpc.status_pb2 import Status
 
 from leptond.scheduler import SchedulerOptions
-from leptond.v1 import common_pb2, embedding_pb2, embedding_pb2_grpc
+from leptond.server.bulk import _MAX_IN_FLIGHT, BulkEmbedding
+from leptond.v1 import common_pb2, embedding_pb2, embedding_pb2_grpc, management_pb2
 from tests.fixtures.minilm import minilm_directory, minilm_reference
 from tests.fixtures.tiny_models.goldens import golden_rows
 from tests.fixtures.tiny_store import imported_store, tiny_store
@@ -227,6 +228,22 @@ async def test_token_ids_are_taken_as_they_are(start, store):
     assert cosines(vectors(answer.embeddings), np.array([row["embeddings"]["mean"]]))[0] > 0.9999
 
 
+async def test_the_list_of_models_says_what_an_embedder_and_a_classifier_can(start, store):
+    async with start(store=store) as served:
+        for name in ("embedder", "bert-classifier"):
+            loading = management_pb2.LoadModelRequest(model=name)
+            assert [one async for one in served.management().LoadModel(loading)]
+        listed = await served.management().ListModels(management_pb2.ListModelsRequest())
+    facts = {model.name: model.variants[0].capabilities for model in listed.models}
+    embedder, classifier = facts["embedder"], facts["bert-classifier"]
+    row = text_rows()[0]
+    assert embedder.embedding_dimensions == len(row["embeddings"]["mean"])
+    assert list(embedder.prompt_names) == ["document", "query"]
+    assert embedder.max_input_tokens == 48
+    assert classifier.embedding_dimensions == 0
+    assert classifier.labels
+
+
 # ------------------------------------------------------------------------------------- in bulk
 def setup(**options):
     return embedding_pb2.EmbedStreamSetup(
@@ -241,23 +258,30 @@ def messages(batches, **options):
         )
 
 
-async def test_ten_thousand_texts_come_back_whole_and_in_order(start, store):
+@pytest.fixture
+def numbers_in_flight(monkeypatch):
+    """How many batches of a stream were with the daemon whenever one more was read."""
+    numbers = []
+    submit = BulkEmbedding._submit
+
+    async def counting(bulk, *args):
+        batch = await submit(bulk, *args)
+        numbers.append(len(bulk._in_flight))
+        return batch
+
+    monkeypatch.setattr(BulkEmbedding, "_submit", counting)
+    return numbers
+
+
+async def test_ten_thousand_texts_come_back_whole_and_in_order(start, store, numbers_in_flight):
     texts = texts_of(10_000)
     batches = [texts[first : first + 100] for first in range(0, len(texts), 100)]
-    num_read = num_answered = most_ahead = 0
-
-    async def feed():
-        nonlocal num_read, most_ahead
-        for message in messages(batches):
-            num_read += 1
-            most_ahead = max(most_ahead, num_read - num_answered)
-            yield message
-
+    num_answered = 0
     found = []
     info = None
     async with start(store=store) as served:
         stub = stub_of(served)
-        async for answer in stub.EmbedStream(feed()):
+        async for answer in stub.EmbedStream(messages(batches)):
             if answer.HasField("info"):
                 info = answer.info
                 continue
@@ -272,6 +296,8 @@ async def test_ten_thousand_texts_come_back_whole_and_in_order(start, store):
     np.testing.assert_allclose(everything[::500], vectors(expected.embeddings), atol=1e-5)
     assert info.usage.prompt_tokens > 10_000
     assert load.num_running == load.num_queued == 0
+    assert len(numbers_in_flight) == len(batches)
+    assert 2 <= max(numbers_in_flight) <= _MAX_IN_FLIGHT + 2
 
 
 async def test_what_is_wrong_with_a_text_is_told_beside_its_neighbours(start, store):
