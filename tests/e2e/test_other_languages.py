@@ -31,6 +31,7 @@ SERVICES = {
     "leptond.v1.EmbeddingService",
     "leptond.v1.TranslationService",
     "tei.v1.Embed",
+    "tei.v1.Info",
     "tei.v1.Predict",
     "tei.v1.Rerank",
 }

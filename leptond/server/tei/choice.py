@@ -13,21 +13,33 @@ __all__ = ["MODEL_KEY", "chosen_model"]
 MODEL_KEY = "x-leptond-model"
 
 
-async def chosen_model(models: ModelRegistry, pool: BlockingPool, call: Call, *tasks: Task) -> str:
-    """The name in the call's metadata, else that of the only model that answers all of `tasks`.
+async def chosen_model(
+    models: ModelRegistry, pool: BlockingPool, call: Call, *ways: frozenset[Task]
+) -> str:
+    """The name in the call's metadata, else that of the only model that fits.
+
+    Args:
+        models: looked through where no name is given.
+        pool: reads the store.
+        call: its metadata are asked first.
+        ways: sets of tasks; a model fits that answers all of one of them.
 
     Raises:
-        ModelNotFound: no name is given, and no model answers them.
+        ModelNotFound: no name is given, and no model fits.
         InvalidRequest: no name is given, and several do; the message names them.
     """
     named = call.metadata(MODEL_KEY)
     if named:
         return named
     described = await pool.run(models.describe_all)
-    fitting = [one.model for one in described if one.is_default and one.tasks.issuperset(tasks)]
+    fitting = [
+        one.model
+        for one in described
+        if one.is_default and any(one.tasks.issuperset(way) for way in ways)
+    ]
     if len(fitting) == 1:
         return fitting[0]
-    wanted = " and ".join(tasks)
+    wanted = " or ".join(" and ".join(sorted(way)) for way in ways)
     if not fitting:
         raise ModelNotFound(f"no model in the store can {wanted}", field=MODEL_KEY)
     names = ", ".join(sorted(fitting))

@@ -7,6 +7,7 @@ UNIMPLEMENTED by name, as every method that is described and not registered.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from importlib.metadata import version
 from typing import Any
 
 import grpc
@@ -16,12 +17,13 @@ from leptond.server.batching import BatchCalls
 from leptond.server.calls import Call
 from leptond.server.classification import ClassificationMethods
 from leptond.server.embedding import EmbeddingMethods
+from leptond.server.encoding import MAX_INPUTS, check_count
 from leptond.server.reranking import RerankingMethods
 from leptond.server.services import Behaviour, Service
 from leptond.server.status import STATUS_OF
-from leptond.server.tei.choice import chosen_model
+from leptond.server.tei.choice import MODEL_KEY, chosen_model
 from leptond.server.tei.messages import PACKAGE, POOL, message
-from leptond.types import Task
+from leptond.types import ModelDescription, Task
 from leptond.v1 import classification_pb2, common_pb2, embedding_pb2
 
 __all__ = ["tei_services"]
@@ -33,6 +35,14 @@ _CODES = {
 }
 """That server says so of a model of another kind and of an engine that failed."""
 
+_EMBEDDER = frozenset({Task.EMBED})
+_CLASSIFIER = frozenset({Task.CLASSIFY})
+_RERANKER = _CLASSIFIER | {Task.RERANK}
+_TYPES = {  # the first that a model answers, in that server's numbers
+    _EMBEDDER: 0,
+    _RERANKER: 2,
+    _CLASSIFIER: 1,
+}
 _SIDES = {0: common_pb2.TRUNCATION_SIDE_RIGHT, 1: common_pb2.TRUNCATION_SIDE_LEFT}
 _NS_PER_MS = 1_000_000
 
@@ -48,7 +58,8 @@ def tei_services(batches: BatchCalls) -> list[Service]:
             "PredictStream": _each(methods.predict),
             "PredictPairStream": _each(methods.predict_pair),
         },
-        "Rerank": {"Rerank": methods.rerank},
+        "Rerank": {"Rerank": methods.rerank, "RerankStream": methods.rerank_stream},
+        "Info": {"Info": methods.info},
     }
     return [
         Service(f"{PACKAGE}.{name}", behaviours, pool=POOL, codes=_CODES)
@@ -85,12 +96,12 @@ class _Methods:
         )
         if wire.HasField("dimensions"):
             options.dimensions = wire.dimensions
-        model = await self._model(call, Task.EMBED)
+        model = await self._model(call, _EMBEDDER)
         request = embedding_pb2.EmbedRequest(model=model, texts=[wire.inputs], embedding=options)
         answer = await self._embedding.embed(request, call)
         vector = memoryview(answer.embeddings.data).cast("f")
         return message("EmbedResponse")(
-            embeddings=vector, metadata=_metadata(answer.info, len(wire.inputs))
+            embeddings=vector, metadata=_metadata(call, answer.info, len(wire.inputs))
         )
 
     async def predict(self, wire: Any, call: Call) -> Any:
@@ -107,7 +118,7 @@ class _Methods:
     async def rerank(self, wire: Any, call: Call) -> Any:
         """Texts by how well a cross-encoder finds that they answer the query."""
         request = classification_pb2.RerankRequest(
-            model=await self._model(call, Task.RERANK, Task.CLASSIFY),
+            model=await self._model(call, _RERANKER),
             query=wire.query,
             documents=wire.texts,
             method=classification_pb2.RERANK_METHOD_CROSS_ENCODER,
@@ -116,18 +127,63 @@ class _Methods:
         )
         answer = await self._reranking.rerank(request, call)
         num_chars = len(wire.query) * len(wire.texts) + sum(map(len, wire.texts))
-        response = message("RerankResponse")(metadata=_metadata(answer.info, num_chars))
+        response = message("RerankResponse")(metadata=_metadata(call, answer.info, num_chars))
         for one in answer.results:
             rank = response.ranks.add(index=one.index, score=one.score)
             if wire.return_text:
                 rank.text = wire.texts[one.index]
         return response
 
+    async def rerank_stream(self, requests: AsyncIterator[Any], call: Call) -> Any:
+        """As `rerank`, of texts that come one by one; the options of the first hold for all.
+
+        Raises:
+            InvalidRequest: texts of several queries.
+            RequestTooLarge: more texts than one message may have.
+        """
+        whole: Any = None
+        async for one in requests:
+            if whole is None:
+                whole = message("RerankRequest")(
+                    query=one.query,
+                    truncate=one.truncate,
+                    raw_scores=one.raw_scores,
+                    return_text=one.return_text,
+                    truncation_direction=one.truncation_direction,
+                )
+            if one.query != whole.query:
+                raise InvalidRequest("query is another one than the stream's first", field="query")
+            whole.texts.append(one.text)
+            check_count(len(whole.texts), "texts")
+        if whole is None:
+            raise InvalidRequest("texts is empty", field="texts")
+        return await self.rerank(whole, call)
+
+    async def info(self, wire: Any, call: Call) -> Any:
+        """Facts of the model that is named, or of the only encoder.
+
+        Raises:
+            UnsupportedCapability: it is no encoder.
+        """
+        del wire
+        name = await self._model(call, _EMBEDDER, _CLASSIFIER)
+        one = await self._batches.pool.run(self._batches.models.describe, name)
+        await call.commit()
+        return message("InfoResponse")(
+            version=version("leptond"),
+            model_id=one.name,
+            model_sha=str(one.version),
+            model_dtype=one.precision,
+            model_type=_model_type(one),
+            max_input_length=one.max_context_tokens,
+            max_client_batch_size=MAX_INPUTS,
+        )
+
     async def _classify(self, wire: Any, texts: Any, call: Call) -> Any:
         for text in texts:
             _check_text(text, "inputs")
         request = classification_pb2.ClassifyRequest(
-            model=await self._model(call, Task.CLASSIFY),
+            model=await self._model(call, _CLASSIFIER),
             raw_scores=wire.raw_scores,
             truncation=_truncation(wire),
         )
@@ -135,13 +191,23 @@ class _Methods:
         if len(texts) > 1:
             one.text_pair = texts[1]
         answer = await self._classification.classify(request, call)
-        response = message("PredictResponse")(metadata=_metadata(answer.info, sum(map(len, texts))))
+        response = message("PredictResponse")(
+            metadata=_metadata(call, answer.info, sum(map(len, texts)))
+        )
         for label in answer.results[0].labels:
             response.predictions.add(label=label.label, score=label.score)
         return response
 
-    async def _model(self, call: Call, *tasks: Task) -> str:
-        return await chosen_model(self._batches.models, self._batches.pool, call, *tasks)
+    async def _model(self, call: Call, *ways: frozenset[Task]) -> str:
+        return await chosen_model(self._batches.models, self._batches.pool, call, *ways)
+
+
+def _model_type(one: ModelDescription) -> int:
+    for tasks, number in _TYPES.items():
+        if one.tasks.issuperset(tasks):
+            return number
+    msg = f"model {one.name} neither embeds nor classifies"
+    raise UnsupportedCapability(msg, field=MODEL_KEY)
 
 
 def _check_text(text: str, field: str) -> None:
@@ -157,13 +223,24 @@ def _truncation(wire: Any) -> common_pb2.Truncation | None:
     return common_pb2.Truncation(side=side) if wire.truncate else None
 
 
-def _metadata(info: common_pb2.ResponseInfo, num_chars: int) -> Any:
+def _metadata(call: Call, info: common_pb2.ResponseInfo, num_chars: int) -> Any:
+    """What the answer cost; trailing metadata say it too, under that server's names of headers."""
     timing = info.timing
+    inference_ms = timing.prefill_ms + timing.decode_ms
+    numbers = {
+        "x-compute-characters": num_chars,
+        "x-compute-tokens": info.usage.prompt_tokens,
+        "x-total-time": timing.total_ms,
+        "x-tokenization-time": timing.tokenize_ms,
+        "x-queue-time": timing.queue_ms,
+        "x-inference-time": inference_ms,
+    }
+    call.trailers = tuple((key, str(int(value))) for key, value in numbers.items())
     return message("Metadata")(
         compute_chars=num_chars,
         compute_tokens=info.usage.prompt_tokens,
         total_time_ns=round(timing.total_ms * _NS_PER_MS),
         tokenization_time_ns=round(timing.tokenize_ms * _NS_PER_MS),
         queue_time_ns=round(timing.queue_ms * _NS_PER_MS),
-        inference_time_ns=round((timing.prefill_ms + timing.decode_ms) * _NS_PER_MS),
+        inference_time_ns=round(inference_ms * _NS_PER_MS),
     )

@@ -114,6 +114,7 @@ async def test_reflection_lists_and_describes_every_service(served, version):
         "leptond.v1.EmbeddingService",
         "leptond.v1.TranslationService",
         "tei.v1.Embed",
+        "tei.v1.Info",
         "tei.v1.Predict",
         "tei.v1.Rerank",
         "leptond.v1.ManagementService",

@@ -39,6 +39,21 @@ async def test_bytes_made_by_hand_get_the_vector_of_their_text(start):
 
 
 @pytest.mark.asyncio
+async def test_trailing_metadata_say_what_an_answer_cost(start):
+    async with start(store=tiny_store("embedder")) as served:
+        call = served.channel().unary_unary(
+            "/tei.v1.Embed/Embed",
+            request_serializer=lambda one: one.SerializeToString(),
+            response_deserializer=message("EmbedResponse").FromString,
+        )(message("EmbedRequest")(inputs=TEXT), timeout=30)
+        answer = await call
+        trailers = dict(await call.trailing_metadata())
+    assert trailers["x-compute-characters"] == str(answer.metadata.compute_chars)
+    assert trailers["x-compute-tokens"] == str(answer.metadata.compute_tokens)
+    assert trailers["x-total-time"].isdigit()
+
+
+@pytest.mark.asyncio
 async def test_a_stream_answers_in_order(start):
     texts = [row["text"] for row in golden_rows("embedder")[:3] if row["text"]]
     requests = [message("EmbedRequest")(inputs=text, truncate=True) for text in texts]
@@ -70,6 +85,46 @@ async def test_ranks_come_best_first_with_their_texts(start):
         answer = await ask(served, "Rerank/Rerank", request, "RerankResponse")
     assert [one.text for one in answer.ranks] == [texts[one.index] for one in answer.ranks]
     assert answer.ranks[0].score >= answer.ranks[1].score
+
+
+@pytest.mark.asyncio
+async def test_texts_that_come_one_by_one_are_ranked_as_those_of_one_message(start):
+    texts = ["A man eats.", "The girl plays."]
+    one_by_one = [message("RerankStreamRequest")(query=TEXT, text=text) for text in texts]
+    async with start(store=tiny_store("bert-cross-encoder")) as served:
+        whole = message("RerankRequest")(query=TEXT, texts=texts)
+        expected = await ask(served, "Rerank/Rerank", whole, "RerankResponse")
+        call = served.channel().stream_unary(
+            "/tei.v1.Rerank/RerankStream",
+            request_serializer=lambda one: one.SerializeToString(),
+            response_deserializer=message("RerankResponse").FromString,
+        )
+        found = await call(iter(one_by_one), timeout=30)
+    assert list(found.ranks) == list(expected.ranks)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("name", "number"), [("embedder", 0), ("bert-classifier", 1), ("bert-cross-encoder", 2)]
+)
+async def test_info_says_what_the_model_is_for(start, name, number):
+    async with start(store=tiny_store(name)) as served:
+        info = await ask(served, "Info/Info", message("InfoRequest")(), "InfoResponse")
+    assert (info.model_id, info.model_type) == (f"{name}:float32", number)
+    assert info.model_dtype == "float32"
+
+
+@pytest.mark.asyncio
+async def test_several_models_that_fit_are_named(start):
+    store = tiny_store("bert-classifier", "distilbert-classifier")
+    request = message("PredictRequest")(inputs=TEXT)
+    async with start(store=store) as served:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await ask(served, "Predict/Predict", request, "PredictResponse")
+        named = (("x-leptond-model", "distilbert-classifier"),)
+        assert (await ask(served, "Predict/Predict", request, "PredictResponse", named)).predictions
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "bert-classifier, distilbert-classifier" in refused.value.details()
 
 
 @pytest.mark.asyncio
