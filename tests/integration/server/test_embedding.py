@@ -380,3 +380,6 @@ async def test_a_caller_that_leaves_half_way_frees_everything(start, store):
         model = served.model("embedder", "float32")
         assert await asyncio.to_thread(model.scheduler.wait_until_idle, 20)
         assert model.scheduler.load().num_running == model.scheduler.load().num_queued == 0
+        unload = management_pb2.UnloadModelRequest(model="embedder")
+        unloaded = await served.management().UnloadModel(unload, timeout=20)  # waits for leases
+        assert unloaded.models == ["embedder:float32"]
