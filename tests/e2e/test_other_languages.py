@@ -34,6 +34,7 @@ SERVICES = {
     "tei.v1.Info",
     "tei.v1.Predict",
     "tei.v1.Rerank",
+    "tei.v1.Tokenize",
 }
 
 

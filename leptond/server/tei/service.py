@@ -16,8 +16,10 @@ from leptond.errors import BackendFault, InvalidRequest, UnsupportedCapability
 from leptond.server.batching import BatchCalls
 from leptond.server.calls import Call
 from leptond.server.classification import ClassificationMethods
+from leptond.server.convert import requests
 from leptond.server.embedding import EmbeddingMethods
 from leptond.server.encoding import MAX_INPUTS, check_count
+from leptond.server.leases import leased
 from leptond.server.reranking import RerankingMethods
 from leptond.server.services import Behaviour, Service
 from leptond.server.status import STATUS_OF
@@ -45,6 +47,7 @@ _TYPES = {  # the first that a model answers, in that server's numbers
 }
 _SIDES = {0: common_pb2.TRUNCATION_SIDE_RIGHT, 1: common_pb2.TRUNCATION_SIDE_LEFT}
 _NS_PER_MS = 1_000_000
+_MAX_DECODED_TOKENS = 1 << 18  # some tenths of a second on a thread
 
 
 def tei_services(batches: BatchCalls) -> list[Service]:
@@ -60,6 +63,7 @@ def tei_services(batches: BatchCalls) -> list[Service]:
         },
         "Rerank": {"Rerank": methods.rerank, "RerankStream": methods.rerank_stream},
         "Info": {"Info": methods.info},
+        "Tokenize": {"Decode": methods.decode, "DecodeStream": _each(methods.decode)},
     }
     return [
         Service(f"{PACKAGE}.{name}", behaviours, pool=POOL, codes=_CODES)
@@ -70,8 +74,8 @@ def tei_services(batches: BatchCalls) -> list[Service]:
 def _each(answer: Callable[[Any, Call], Awaitable[Any]]) -> Behaviour:
     """The streaming form of a method: one request after the other, so nothing heaps up."""
 
-    async def answer_each(requests: AsyncIterator[Any], call: Call) -> None:
-        async for request in requests:
+    async def answer_each(incoming: AsyncIterator[Any], call: Call) -> None:
+        async for request in incoming:
             await call.write(await answer(request, call))
 
     return answer_each
@@ -134,7 +138,7 @@ class _Methods:
                 rank.text = wire.texts[one.index]
         return response
 
-    async def rerank_stream(self, requests: AsyncIterator[Any], call: Call) -> Any:
+    async def rerank_stream(self, texts: AsyncIterator[Any], call: Call) -> Any:
         """As `rerank`, of texts that come one by one; the options of the first hold for all.
 
         Raises:
@@ -142,7 +146,7 @@ class _Methods:
             RequestTooLarge: more texts than one message may have.
         """
         whole: Any = None
-        async for one in requests:
+        async for one in texts:
             if whole is None:
                 whole = message("RerankRequest")(
                     query=one.query,
@@ -178,6 +182,18 @@ class _Methods:
             max_input_length=one.max_context_tokens,
             max_client_batch_size=MAX_INPUTS,
         )
+
+    async def decode(self, wire: Any, call: Call) -> Any:
+        """The text of token ids, by the tokenizer of an encoder."""
+        name = await self._model(call, _EMBEDDER, _CLASSIFIER)
+        async with call.in_time(), leased(self._batches.models, name, 0, call) as model:
+            vocab_size = model.capabilities.vocab_size
+            ids = requests.prompt_ids(wire.ids, vocab_size, _MAX_DECODED_TOKENS, "ids")
+            text = await self._batches.pool.run(
+                model.encoder.decode, ids, skip_special=wire.skip_special_tokens
+            )
+            await call.commit()
+            return message("DecodeResponse")(text=text)
 
     async def _classify(self, wire: Any, texts: Any, call: Call) -> Any:
         for text in texts:

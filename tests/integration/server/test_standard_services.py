@@ -117,6 +117,7 @@ async def test_reflection_lists_and_describes_every_service(served, version):
         "tei.v1.Info",
         "tei.v1.Predict",
         "tei.v1.Rerank",
+        "tei.v1.Tokenize",
         "leptond.v1.ManagementService",
         "grpc.channelz.v1.Channelz",
         "grpc.health.v1.Health",

@@ -115,6 +115,16 @@ async def test_info_says_what_the_model_is_for(start, name, number):
 
 
 @pytest.mark.asyncio
+async def test_tokens_are_decoded_to_their_text(start):
+    request = message("DecodeRequest")(
+        ids=golden_rows("embedder")[0]["token_ids"], skip_special_tokens=True
+    )
+    async with start(store=tiny_store("embedder")) as served:
+        answer = await ask(served, "Tokenize/Decode", request, "DecodeResponse")
+    assert answer.text.replace(" ", "").lower() == TEXT.replace(" ", "").lower()
+
+
+@pytest.mark.asyncio
 async def test_several_models_that_fit_are_named(start):
     store = tiny_store("bert-classifier", "distilbert-classifier")
     request = message("PredictRequest")(inputs=TEXT)
