@@ -29,6 +29,7 @@ from leptond.server.management import ManagementService
 from leptond.server.reflection import SERVICES as REFLECTION_SERVICES
 from leptond.server.reflection import ReflectionService
 from leptond.server.reranking import RerankingMethods
+from leptond.server.scoring import ScoringMethods
 from leptond.server.services import Behaviour, Role, Service, generic_handlers
 from leptond.server.tei import tei_services
 from leptond.server.tokenization import TokenizationMethods
@@ -213,6 +214,7 @@ def _leptond_services(
                 "ChatStream": generation.chat_stream,
                 "Tokenize": tokenization.tokenize,
                 "Detokenize": tokenization.detokenize,
+                "Score": ScoringMethods(models, batches, limits).score,
             },
         ),
         _service(

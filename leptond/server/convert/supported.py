@@ -69,6 +69,8 @@ SUPPORTED: Mapping[str, frozenset[str]] = {
         "pooling", "form",
     }),
     "Truncation": frozenset({"side", "max_tokens"}),
+    "ScoreInput": frozenset({"prompt", "chat", "text", "token_ids"}),
+    "ScoreRequest": _MODEL | {"options", "inputs", "top_logprobs", "omit_token_logprobs"},
     "ListModelsRequest": frozenset({"model"}),
     "LoadModelRequest": _MODEL,
     "UnloadModelRequest": _MODEL,
