@@ -94,7 +94,8 @@ class BulkEmbedding:
             times = responses.CallTimes(call.started, time.monotonic())
             call.stream = cast(Any, self)
             try:
-                await self._pump(first, messages, model, setup, options)
+                async with call.in_time():  # a caller that sends nothing runs out of time too
+                    await self._pump(first, messages, model, setup, options)
                 await self._write(self._farewell(label, model, times))
             except BaseException as error:
                 self._record(model, times, error)

@@ -383,3 +383,14 @@ async def test_a_caller_that_leaves_half_way_frees_everything(start, store):
         unload = management_pb2.UnloadModelRequest(model="embedder")
         unloaded = await served.management().UnloadModel(unload, timeout=20)  # waits for leases
         assert unloaded.models == ["embedder:float32"]
+
+
+async def test_a_caller_that_sends_nothing_more_runs_out_of_time(start, store):
+    options = common_pb2.RequestOptions(timeout_ms=1000)
+    first = embedding_pb2.EmbedStreamSetup(model="embedder", options=options)
+    async with start(store=store) as served:
+        call = stub_of(served).EmbedStream()
+        await call.write(embedding_pb2.EmbedStreamRequest(setup=first, texts=["a"]))
+        assert (await call.read()).embeddings.num_vectors == 1
+        refused = await refusal(call.read())
+    assert refused.code() is grpc.StatusCode.DEADLINE_EXCEEDED
