@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from leptond_client import AsyncClient, Client, InvalidRequest
+from leptond_client import AsyncClient, Client, InvalidRequest, ScoreInput
 from tests.fixtures.daemon import DaemonProcess
 from tests.fixtures.tiny_models.goldens import golden_rows
 from tests.fixtures.tiny_store import tiny_store
@@ -198,3 +198,16 @@ def test_translations_are_the_same_whole_and_streamed(address, client):
     )
     assert code == 0
     assert [found["text"] for found in objects(out)] == pieces
+
+
+# ----------------------------------------------------------------------------------------- score
+def test_likelihoods_add_up_and_are_the_same_for_the_command(address, client):
+    found = client.score("llama", ["a b", ScoreInput("b", prompt="a ")]).results
+    for one in found:
+        assert one.logprob == pytest.approx(sum(token.logprob for token in one.tokens), abs=1e-4)
+        assert one.num_tokens == len(one.tokens) > 0
+    (sums,) = client.score("llama", "a b", omit_token_logprobs=True).results
+    assert sums.tokens == ()
+    code, out, _ = lepton(address, "score", "-m", "llama", "a b")
+    assert code == 0
+    assert objects(out)[0]["logprob"] == pytest.approx(sums.logprob, abs=1e-4)
