@@ -167,7 +167,7 @@ class TranslatedText:
     def pieces(self) -> list[translation_pb2.TranslateStreamResponse]:
         """What can be told now and was not: messages in their order."""
         told = []
-        while not self.is_told:
+        while self._current < len(self.sentences):
             sentence = self.sentences[self._current]
             news = sentence.news()
             if not news and not sentence.is_done:

@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -82,7 +82,7 @@ def modules(package: Path) -> Iterator[tuple[str, Path]]:
         yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), file
 
 
-def undeclared_imports(files: Iterator[Path], declared: Collection[str]) -> list[str]:
+def undeclared_imports(files: Iterable[Path], declared: Collection[str]) -> list[str]:
     """Return the imports of what no distribution of `declared` brings, by file and line."""
     return [
         f"{file.relative_to(ROOT)}:{line}: {root}"

@@ -33,8 +33,8 @@ from leptond.errors import (
 from leptond.types import Task
 from leptond_ctranslate2 import model as model_module
 from leptond_ctranslate2.device import Device
-from leptond_ctranslate2.plugin import backend
 from leptond_ctranslate2.faults import engine_errors
+from leptond_ctranslate2.plugin import backend
 from tests.integration.leptond_ctranslate2.conftest import ask
 
 OPTIONS = SessionOptions(4, 32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from google.rpc import code_pb2, status_pb2
@@ -109,7 +109,7 @@ def test_what_no_message_can_hold_is_named(texts, given, field):
 
 def test_an_option_that_does_not_exist_is_a_type_error():
     with pytest.raises(TypeError, match="no such option: top_k"):
-        batch_calls.embed("toy", "a", {"top_k": 1})  # type: ignore[typeddict-unknown-key]
+        batch_calls.embed("toy", "a", cast(options.EmbedOptions, {"top_k": 1}))
 
 
 def test_pairs_and_labels_find_their_place():
@@ -304,4 +304,4 @@ def test_no_texts_are_a_stream_all_the_same():
 @pytest.mark.parametrize("name", ["batch_size", "max_batches_in_flight"])
 def test_bulk_needs_at_least_one(name):
     with pytest.raises(InvalidRequest, match=f"{name} is at least 1"):
-        Bulk("toy", [], {name: 0})  # type: ignore[misc]
+        Bulk("toy", [], cast(options.EmbedStreamOptions, {name: 0}))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from tokenizers import Tokenizer as Engine
 from tokenizers import models, pre_tokenizers, processors
@@ -16,13 +18,13 @@ LANGUAGES = {"eng": "eng", "deu": "deu", "fra": "fra"}
 VOCAB = {"</s>": EOS, "<unk>": UNK, "eng": EN, "deu": DE, "fra": FR, "a": A, "b": B}
 
 
-def encoder(*, frame: str = "$A </s>", **fields: object) -> EncoderTokenizer:
+def encoder(*, frame: str = "$A </s>", **fields: Any) -> EncoderTokenizer:
     made = Engine(models.WordLevel(VOCAB, unk_token="<unk>"))
     made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     made.add_special_tokens(["</s>", "<unk>", "eng", "deu", "fra"])
     special = [(token, VOCAB[token]) for token in ("</s>", "eng")]
     made.post_processor = processors.TemplateProcessing(single=frame, special_tokens=special)
-    values: dict[str, object] = {
+    values: dict[str, Any] = {
         "architecture": "marian",
         "max_tokens": 16,
         "num_special_single": 1,
@@ -33,7 +35,7 @@ def encoder(*, frame: str = "$A </s>", **fields: object) -> EncoderTokenizer:
         "unknown_token_id": UNK,
         "max_target_tokens": 16,
     }
-    return EncoderTokenizer(made.to_str(), Seq2SeqDefaults(**values | fields))  # type: ignore[arg-type]
+    return EncoderTokenizer(made.to_str(), Seq2SeqDefaults(**values | fields))
 
 
 def way(made: EncoderTokenizer, source: str = "", target: str = "", most: int = 99):
@@ -110,7 +112,7 @@ def test_prompts_name_pairs():
     ],
 )
 def test_what_a_model_says_of_its_languages(
-    fields: dict[str, object], sources: list[str], targets: list[str]
+    fields: dict[str, Any], sources: list[str], targets: list[str]
 ):
     defaults = encoder(**fields).defaults
     assert isinstance(defaults, Seq2SeqDefaults)
