@@ -88,6 +88,7 @@ class BulkEmbedding:
         label = await requests.begin(setup, call, self._batches.pool)
         async with leased(self._batches.models, setup.model, setup.model_version, call) as model:
             model.require(Task.EMBED)
+            requests.check_determinism(setup.options, model.name, model.capabilities)
             options = embeddings.vector_options(setup.embedding, encoder_defaults(model))
             model.scheduler.require_room()
             await call.commit()

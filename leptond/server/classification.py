@@ -24,13 +24,15 @@ from leptond.server.encoding import (
     encode_texts,
     encoder_defaults,
     take_token_ids,
+    top,
 )
+from leptond.server.zero_shot import ZeroShotClassifier
 from leptond.streaming import BlockingPool
 from leptond.telemetry import CLASSIFY
 from leptond.types import Task
 from leptond.v1 import classification_pb2
 
-__all__ = ["ClassificationMethods", "classify_rows", "top"]
+__all__ = ["ClassificationMethods", "classify_rows"]
 
 _ROW_OPTIONS = {"task": Task.CLASSIFY.value}
 
@@ -40,11 +42,14 @@ class ClassificationMethods:
 
     def __init__(self, batches: BatchCalls) -> None:
         self._batches = batches
+        self._zero_shot = ZeroShotClassifier(batches.models, batches)
 
     async def classify(
         self, request: classification_pb2.ClassifyRequest, call: Call
     ) -> classification_pb2.ClassifyResponse:
         """The labels of every input; one that is wrong fails the call, by its index."""
+        if request.labels:
+            return await self._zero_shot.classify(request, call)
         encoded = EncodedTexts((), (), ())
 
         async def prepare(model: ServedModel) -> Sequence[BatchItem]:
@@ -71,18 +76,6 @@ class ClassificationMethods:
             return response
 
 
-def top(wire: Any, field: str, most: int) -> int:
-    """How many of the best are returned.
-
-    Raises:
-        InvalidRequest: it is set to 0.
-    """
-    count: int = requests.optional(wire, field, default=most)
-    if count < 1:
-        raise InvalidRequest(f"{field} is 0; at least 1 is returned", field=field)
-    return min(count, most)
-
-
 async def classify_rows(
     model: ServedModel, inputs: Sequence[Input], pool: BlockingPool, *, cut: Cut, field: Any
 ) -> EncodedTexts:
@@ -91,10 +84,11 @@ async def classify_rows(
 
 
 def _check(request: classification_pb2.ClassifyRequest, model: ServedModel) -> None:
-    if request.labels:
-        msg = f"labels: model {model.name} has labels of its own"
-        raise UnsupportedCapability(msg, field="labels")
     model.require(Task.CLASSIFY)
+    requests.check_determinism(request.options, model.name, model.capabilities)
+    if request.HasField("multi_label") and encoder_defaults(model).problem_type == "regression":
+        msg = f"multi_label: model {model.name} gives a number, no labels to choose from"
+        raise InvalidRequest(msg, field="multi_label")
     if request.hypothesis_template:
         msg = "hypothesis_template goes with labels"
         raise InvalidRequest(msg, field="hypothesis_template")

@@ -12,7 +12,7 @@ from leptond.scheduler import BatchItem
 from leptond.server.batching import BatchCalls, gather_tensors, stacked
 from leptond.server.bulk import BulkEmbedding
 from leptond.server.calls import Call
-from leptond.server.convert import embeddings
+from leptond.server.convert import embeddings, requests
 from leptond.server.embedding_inputs import note_counts, prepare_texts
 from leptond.server.encoding import EncodedTexts, encoder_defaults
 from leptond.telemetry import EMBEDDINGS
@@ -37,6 +37,7 @@ class EmbeddingMethods:
         async def prepare(model: ServedModel) -> Sequence[BatchItem]:
             nonlocal encoded
             model.require(Task.EMBED)
+            requests.check_determinism(request.options, model.name, model.capabilities)
             embeddings.vector_options(request.embedding, encoder_defaults(model))
             encoded = await prepare_texts(model, request, request.embedding, self._batches.pool)
             return encoded.items

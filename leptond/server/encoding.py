@@ -30,6 +30,7 @@ __all__ = [
     "encode_texts",
     "encoder_defaults",
     "take_token_ids",
+    "top",
 ]
 
 MAX_INPUTS = 10_000
@@ -101,6 +102,18 @@ def check_count(count: int, field: str) -> None:
     if count > MAX_INPUTS:
         msg = f"{field} has {count} entries; at most {MAX_INPUTS} go into one message"
         raise RequestTooLarge(msg, field=field)
+
+
+def top(wire: Any, field: str, most: int) -> int:
+    """How many of the best are returned.
+
+    Raises:
+        InvalidRequest: it is set to 0.
+    """
+    count: int = requests.optional(wire, field, default=most)
+    if count < 1:
+        raise InvalidRequest(f"{field} is 0; at least 1 is returned", field=field)
+    return min(count, most)
 
 
 def encoder_defaults(model: ServedModel) -> EncoderDefaults:

@@ -19,8 +19,8 @@ from leptond.models import ServedModel
 from leptond.scheduler import BatchItem
 from leptond.server.batching import BatchCalls, Tensors, gather_tensors, stacked
 from leptond.server.calls import Call
-from leptond.server.classification import classify_rows, top
-from leptond.server.convert import classifications
+from leptond.server.classification import classify_rows
+from leptond.server.convert import classifications, requests
 from leptond.server.convert.embeddings import normalized
 from leptond.server.encoding import (
     Cut,
@@ -28,6 +28,7 @@ from leptond.server.encoding import (
     check_count,
     encode_texts,
     encoder_defaults,
+    top,
 )
 from leptond.streaming import BlockingPool
 from leptond.telemetry import RERANK
@@ -61,6 +62,7 @@ class RerankingMethods:
         async def prepare(model: ServedModel) -> Sequence[BatchItem]:
             nonlocal encoded
             method = choose_method(model, request.method)
+            requests.check_determinism(request.options, model.name, model.capabilities)
             check_count(len(documents), "documents")
             top(request, "top_n", 1)
             truncation = request.truncation if request.HasField("truncation") else None

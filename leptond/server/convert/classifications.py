@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -12,7 +14,7 @@ __all__ = ["best_first", "scores_of"]
 Scores = npt.NDArray[np.float64]
 
 
-def scores_of(logits: npt.NDArray[np.float32], activation: str) -> Scores:
+def scores_of(logits: npt.NDArray[np.floating[Any]], activation: str) -> Scores:
     """Apply "softmax", "sigmoid" or "identity" to each row."""
     values = logits.astype(np.float64)
     match activation:
