@@ -7,6 +7,7 @@ The daemon serves a fake model under the default model's name, so nothing is imp
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import pkgutil
 import re
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
@@ -26,6 +28,7 @@ from tests.fixtures.daemon import COMMANDS, PATIENCE_S, DaemonProcess, clean_env
 README = (Path(__file__).parents[3] / "README.md").read_text()
 ADDRESS = "127.0.0.1:8600"
 MODEL = "smollm2-135m-instruct"
+EMBEDDER = "all-minilm-l6-v2"
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.S | re.M)
 # The tools of the developer are in every environment but those of `make ci-full`.
 HAS_TOOLS = (COMMANDS / "buf").exists() or "LEPTOND_TEST_EXTRAS" not in os.environ
@@ -36,6 +39,20 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where a daemon serves the fake model."""
     directory = tmp_path_factory.mktemp("daemon")
     with DaemonProcess(directory, "--listen", "127.0.0.1:0", "--fake-model", MODEL) as daemon:
+        yield daemon.wait_ready().address
+
+
+@pytest.fixture(scope="module")
+def embedding_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where a daemon serves the fake model and the real default embedder."""
+    # Not everywhere is what imports need.
+    from tests.fixtures.minilm import minilm_directory
+    from tests.fixtures.tiny_store import imported_store
+
+    directory = tmp_path_factory.mktemp("embedding")
+    store = imported_store(minilm_directory(), EMBEDDER, backend="ctranslate2", precision="float32")
+    options = ("--listen", "127.0.0.1:0", "--fake-model", MODEL, "--store", str(store))
+    with DaemonProcess(directory, *options) as daemon:
         yield daemon.wait_ready().address
 
 
@@ -66,7 +83,7 @@ def blocks(language: str, *first_words: str) -> list[str]:
 
 
 def test_every_block_is_tested():
-    shell = blocks("sh", "buf", "export", "leptond", "make", "pip")
+    shell = blocks("sh", "buf", "export", "lepton", "leptond", "make", "pip")
     assert len(shell) + len(blocks("python")) == len(BLOCKS)
 
 
@@ -81,6 +98,16 @@ def test_lepton(block: str, address: str, tmp_path: Path):
     assert '"finish_reason"' in told
     assert f"{MODEL}:fake" in told
     assert told.splitlines()[-1] == "serving"
+
+
+@pytest.mark.needs("import", "ctranslate2")
+@pytest.mark.parametrize("block", blocks("sh", "lepton"))
+def test_lepton_of_whole_calls(block: str, embedding_address: str, tmp_path: Path):
+    told = run(["bash", "-euo", "pipefail"], block, embedding_address, tmp_path)
+    assert np.load(tmp_path / "vectors.npy").shape == (2, 384)
+    answers = [json.loads(line) for line in told.splitlines()]
+    assert [one["document"] for one in answers[:2]] == ["Paris is large.", "Dogs bark."]
+    assert {label["label"] for label in answers[2]["labels"]} == {"positive", "negative"}
 
 
 @pytest.mark.skipif(not HAS_TOOLS, reason="an environment without the developer's tools")
