@@ -18,7 +18,7 @@ from tests.fixtures.calls import details_of
 from tests.fixtures.tiny_models.goldens import golden_options, golden_rows
 from tests.fixtures.tiny_store import tiny_store
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.needs("import", "ctranslate2")]
 
 NUM_TOKENS = golden_options()["max_new_tokens"]
 LLAMA = golden_rows("llama")[0]

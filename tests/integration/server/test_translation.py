@@ -11,7 +11,7 @@ from tests.fixtures.calls import details_of
 from tests.fixtures.tiny_models.goldens import golden_options, golden_rows
 from tests.fixtures.tiny_store import tiny_store
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.needs("import", "ctranslate2")]
 
 OPTIONS = golden_options()
 NUM_TOKENS, NUM_BEAMS = OPTIONS["max_new_tokens"], OPTIONS["num_beams"]
