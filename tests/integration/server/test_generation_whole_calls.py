@@ -69,6 +69,7 @@ async def test_a_stream_brings_the_recorded_answer_token_by_token(served, model,
     assert whole.choices[0].text == "".join(message.chunk.text for message in messages)
 
 
+@pytest.mark.needs("onnxruntime")
 async def test_a_decoder_answers_the_same_on_both_engines(start):
     request = asked("llama", LLAMA["text"])
     async with start(store=tiny_store("llama", backend="onnxruntime")) as other:
