@@ -1,6 +1,6 @@
 """The engine's own table of the configuration.
 
-    [backends.ctranslate2]
+    [backend.ctranslate2]
     num_threads = 0
 
 Read by `plugin.load` on a loader thread.

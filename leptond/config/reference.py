@@ -34,6 +34,19 @@ the place, the key, the value and what would be right. `leptond check-config` do
 `systemd/leptond.toml` is a complete file to start from.
 """
 
+# Not read from the engines: this package knows none of them. A test compares.
+_ENGINES: Final = """\
+| table | key | default | what it is |
+|---|---|---|---|
+| `[backend.onnxruntime]` | `num_threads` | `0` | threads of one step, from 0 to 1024 |
+| `[backend.onnxruntime]` | `spin_us` | `20` | how long a thread that waits within a run spins \
+before it sleeps, in microseconds from 0, not at all, to 1000000 |
+| `[backend.ctranslate2]` | `num_threads` | `0` | threads of one call, from 0 to 1024 |
+
+`num_threads = 0` is one thread for each physical core that the daemon may use, and no more than
+`num_cores` of `[models]` where that is set.
+"""
+
 
 def render_reference() -> str:
     """Return the whole page."""
@@ -49,8 +62,9 @@ def render_reference() -> str:
     parts += [_render(key, info, "") for key, info in ModelSettings.model_fields.items()]
     parts.append(
         "## `[backend.<name>]`\n\n"
-        "One table per engine, such as `[backend.onnxruntime]`. The engine checks its own keys; "
-        "see its documentation.\n"
+        "One table per engine. The engine checks its own keys when it loads a model; those of the "
+        "engines that come with leptond are these. Other engines document their own.\n\n"
+        f"{_ENGINES}"
     )
     return "\n".join(parts)
 

@@ -122,7 +122,8 @@ def switched_on(folder, tmp_path) -> LoadedConfig:
 def test_every_setting_is_in_the_example_and_may_be_switched_on(switched_on):
     keys = [f"{section}.{key}" for section, model in sections() for key in model.model_fields]
     assert [key for key in keys if key not in switched_on.origins] == []
-    assert switched_on.config.backend == {"onnxruntime": {"num_threads": 0}}
+    engines = ("onnxruntime", "ctranslate2")
+    assert switched_on.config.backend == {name: {"num_threads": 0} for name in engines}
     assert switched_on.config.models.settings_for("smollm2-135m-instruct:int8").num_slots == 4
 
 
