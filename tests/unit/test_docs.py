@@ -8,6 +8,7 @@ import pkgutil
 import re
 import tomllib
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,9 @@ import leptond.v1
 from leptond import errors
 from leptond.server.convert.supported import SUPPORTED
 from leptond.server.status import STATUS_OF, WireError, to_wire_error
+from leptond_ctranslate2 import options as ctranslate2_options
+from leptond_ctranslate2.plugin import backend as ctranslate2
+from leptond_onnxruntime import options as onnxruntime_options
 from leptond_onnxruntime.plugin import backend as onnxruntime
 
 ROOT = Path(__file__).parents[2]
@@ -123,6 +127,26 @@ def test_the_readme_names_the_engines():
 
 def test_the_readme_names_the_precisions_with_the_default_first():
     assert capabilities("precisions") == list(onnxruntime.importer.precisions)
+
+
+def test_the_default_precision_of_each_engine_is_the_one_that_the_readme_says():
+    (row,) = re.findall(r"^\| precisions \| (.*)$", (ROOT / "README.md").read_text(), re.M)
+    assert row.startswith(f"`{onnxruntime.importer.precisions[0]}` (the default on ONNX Runtime)")
+    assert f"`{ctranslate2.importer.precisions[0]}` (that on CTranslate2)" in row
+
+
+def test_every_option_of_an_engine_is_in_the_reference():
+    said = {
+        (names(engine)[0], names(key)[0]): json.loads(names(default)[0])
+        for engine, key, default, _ in table(DOCS / "configuration.md", "table")
+    }
+    tables = {
+        "[backend.onnxruntime]": asdict(onnxruntime_options.EngineOptions()),
+        "[backend.ctranslate2]": asdict(ctranslate2_options.EngineOptions()),
+    }
+    assert said == {
+        (name, key): value for name, options in tables.items() for key, value in options.items()
+    }
 
 
 # ---------------------------------------------------------------------------------- the commands
