@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
@@ -14,6 +15,7 @@ from leptond.models.importing import ImportOptions, import_variants
 from leptond.models.measuring import measure_encoders
 from leptond.types import Task
 from tests.fixtures.tiny_models.make import make_tiny_model
+from tests.fixtures.tiny_onnx import HIDDEN, POOLED, TinyOnnx
 
 
 @pytest.fixture
@@ -96,3 +98,29 @@ def test_a_directory_leads_to_the_onnx_file_in_it(store, exported):
     file, _ = exported
     with pytest.raises(InvalidRequest, match=r"encoder\.onnx is in the format of onnxruntime"):
         bring(file.parent, store)
+
+
+def test_what_is_refused_leaves_nothing_in_the_store(store, exported, tmp_path):
+    file, tokenizer = exported
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(InvalidRequest, match="Model missing"):
+        bring(file, store, tokenizer=tmp_path / "tokenizer.json")
+    (tokenizer.parent / "tokenizer_config.json").write_text('{"model_max_length": 500}')
+    with pytest.raises(InvalidRequest, match="does not take 500 tokens"):
+        bring(file, store, tokenizer=tokenizer)
+    assert list(store.directories[0].iterdir()) == []
+
+
+@pytest.mark.parametrize("outputs", [[POOLED], [HIDDEN]])
+def test_a_file_of_either_output_comes_with_its_weights_and_is_measured(store, exported, outputs):
+    _, tokenizer = exported
+    file = tokenizer.with_name("tiny.onnx")
+    vocab_size = len(json.loads(tokenizer.read_text())["model"]["vocab"])
+    TinyOnnx(vocab_size, outputs).write(file, weights="tiny.onnx_data")
+    imported = bring(file, store, tokenizer=tokenizer)
+    assert sorted(path.name for path in imported.directory.iterdir()) == [
+        "encoder.onnx", "encoder_graph.json", "head.json", "head.npz", "tiny.onnx_data",
+        "variant.toml",
+    ]  # fmt: skip
+    (measured,) = measure_encoders(store.find("tiny"), get_backend, lambda stage, fraction: None)
+    assert (measured.name, measured.problem) == ("tiny:float32", "")

@@ -10,7 +10,8 @@ import pytest
 
 from leptond.backend import ModelSource, SessionOptions
 from leptond.checkpoint import open_checkpoint
-from leptond.errors import InvariantViolation, ModelFailed
+from leptond.errors import InvariantViolation, ModelFailed, UnsupportedCapability
+from leptond_onnxruntime import encoder_model
 from leptond_onnxruntime.encoder_model import MAX_ROWS, EncoderModel
 from leptond_onnxruntime.encoder_session import MAX_RUN_CELLS
 from leptond_onnxruntime.importer.encoder_io import ENCODER_SPEC_FILE
@@ -114,6 +115,19 @@ def test_a_model_with_a_file_missing_is_not_loaded(variant, name):
     (variant / name).unlink()
     with pytest.raises(ModelFailed):
         backend.load(ModelSource(variant, "float32"), ignore_progress)
+
+
+class Accelerator:
+    """Stands in for a device that this machine lacks."""
+
+    name = "cuda:0"
+
+
+def test_encoders_run_on_the_processor_only(written, monkeypatch):
+    monkeypatch.setattr(encoder_model, "find_device", lambda name: Accelerator())
+    source = ModelSource(written / "float32", "float32", device="cuda:0")
+    with pytest.raises(UnsupportedCapability, match="run on the cpu, not on cuda:0"):
+        backend.load(source, ignore_progress)
 
 
 def test_a_model_is_closed_after_its_sessions(written):

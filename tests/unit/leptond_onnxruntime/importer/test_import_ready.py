@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from leptond.backend import BatchRow, ModelSource, SessionOptions
 from leptond.backend.conformance.batch import run
@@ -145,6 +145,26 @@ def test_weights_of_16_bits_are_told(home):
     found = answers(home, [BatchRow(ids) for ids in ROWS], "float16")
     for one, ids in zip(found, ROWS, strict=True):
         np.testing.assert_allclose(one, tiny.hidden(ids).mean(0), rtol=0, atol=0.01)
+
+
+def test_weights_of_8_bits_are_told_and_computed_with(home):
+    tiny = TinyOnnx(home.vocab_size)
+    model = tiny.model()
+    scale = np.float32(0.03125)
+    bytes_ = np.clip(np.rint(tiny.tables["words"] / scale), -127, 127).astype(np.int8)
+    tiny.tables["words"] = bytes_.astype(np.float32) * scale
+    (words,) = (tensor for tensor in model.graph.initializer if tensor.name == "words")
+    words.CopyFrom(numpy_helper.from_array(bytes_, "bytes"))
+    model.graph.initializer.append(numpy_helper.from_array(np.array(scale), "scale"))
+    nodes = [helper.make_node("DequantizeLinear", ["bytes", "scale"], ["words"])]
+    nodes += model.graph.node
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.save(model, home.file)
+    facts, _ = take_over(home)
+    assert facts["precision"] == "int8"
+    hidden = [tiny.hidden(*row) for row in zip(ROWS, TYPES, strict=True)]
+    assert_close(answers(home, rows(), "int8"), [states.mean(0) for states in hidden])
 
 
 @pytest.mark.parametrize(
@@ -306,13 +326,12 @@ def test_what_is_no_onnx_file_is_refused(home, content):
 
 # -------------------------------------------------------------------------- weights outside it
 def outside(tensor, location):
-    tensor.ClearField("raw_data")
     tensor.data_location = TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value=location)
 
 
 @pytest.mark.parametrize("location", ["../far.bin", "/etc/hostname", "..", "sub/far.bin", "link"])
-@pytest.mark.parametrize("place", ["initializer", "constant", "branch"])
+@pytest.mark.parametrize("place", ["initializer", "sparse", "constant", "branch"])
 def test_no_weights_outside_the_files_folder_are_read(home, location, place):
     folder = home.file.parent
     (folder.parent / "far.bin").write_bytes(bytes(10**5))
@@ -321,18 +340,20 @@ def test_no_weights_outside_the_files_folder_are_read(home, location, place):
     (folder / "link").symlink_to(folder.parent / "far.bin")
     model = TinyOnnx(home.vocab_size).model()
     graph = model.graph
+    tensor = TensorProto(name="far", data_type=TensorProto.FLOAT, dims=[4])
+    outside(tensor, location)
+    value = helper.make_tensor_value_info("far", TensorProto.FLOAT, [4])
+    branch = helper.make_graph([], "branch", [], [value], [tensor])
     if place == "initializer":
-        outside(graph.initializer[-1], location)
+        graph.initializer.append(tensor)
+    elif place == "sparse":
+        graph.sparse_initializer.add(values=tensor)
+    elif place == "constant":
+        graph.node.append(helper.make_node("Constant", [], ["far"], value=tensor))
     else:
-        tensor = TensorProto(name="far", data_type=TensorProto.FLOAT, dims=[4])
-        outside(tensor, location)
-        value = helper.make_tensor_value_info("far", TensorProto.FLOAT, [4])
-        branch = helper.make_graph([], "branch", [], [value], [tensor])
-        nodes = {
-            "constant": helper.make_node("Constant", [], ["far"], value=tensor),
-            "branch": helper.make_node("If", ["c"], ["x"], then_branch=branch, else_branch=branch),
-        }
-        graph.node.append(nodes[place])
+        graph.node.append(
+            helper.make_node("If", ["c"], ["x"], then_branch=branch, else_branch=branch)
+        )
     onnx.save(model, home.file)
     for read in (lambda: take_over(home), lambda: backend.importer.files_beside(home.file)):
         with pytest.raises(InvalidRequest, match="weights outside its own folder"):
