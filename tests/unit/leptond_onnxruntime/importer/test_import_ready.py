@@ -330,11 +330,15 @@ def outside(tensor, location):
     tensor.external_data.add(key="location", value=location)
 
 
-@pytest.mark.parametrize("location", ["../far.bin", "/etc/hostname", "..", "sub/far.bin", "link"])
+@pytest.mark.parametrize(
+    "location",
+    ["../far.bin", "/etc/hostname", "..", "sub/far.bin", "sub/../near.bin", "link"],
+)
 @pytest.mark.parametrize("place", ["initializer", "sparse", "constant", "branch"])
 def test_no_weights_outside_the_files_folder_are_read(home, location, place):
     folder = home.file.parent
     (folder.parent / "far.bin").write_bytes(bytes(10**5))
+    (folder / "near.bin").write_bytes(bytes(10**5))
     (folder / "sub").mkdir()
     (folder / "sub/far.bin").write_bytes(bytes(10**5))
     (folder / "link").symlink_to(folder.parent / "far.bin")
