@@ -10,6 +10,8 @@ from leptond.server.tei.messages import message
 from tests.fixtures.tiny_models.goldens import golden_rows
 from tests.fixtures.tiny_store import tiny_store
 
+pytestmark = pytest.mark.needs("import", "ctranslate2")
+
 TEXT = golden_rows("embedder")[0]["text"]
 
 
