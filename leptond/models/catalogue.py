@@ -55,6 +55,7 @@ class Catalogue:
         self._entries: dict[str, ModelEntry] = {}
         self._defaults: dict[str, str] = {}
         self._misses: dict[str, tuple[float, tuple[int, ...]]] = {}
+        self._seen: tuple[int, ...] | None = None  # the store's stamp at the last whole look
         self._fixed: frozenset[str] = frozenset()
         for variant in fixed:
             alone = {variant.variant: variant}
@@ -70,6 +71,19 @@ class Catalogue:
             self._forget(name)
         for model in stored.values():
             self._adopt(model)
+
+    def refresh_if_changed(self) -> None:
+        """The same when a model came or went since; else one look at each directory."""
+        stamp = self._store.stamp()
+        if stamp != self._seen:
+            self.refresh()
+            self._seen = stamp
+
+    def defaults(self) -> list[ModelEntry]:
+        """The default variant of every model, by name."""
+        with self._lock:
+            names = [name for _, name in sorted(self._defaults.items())]
+            return [self._entries[name] for name in names if name in self._entries]
 
     def look_again(self, model: str) -> None:
         """Look at one model in the store again; reads files."""

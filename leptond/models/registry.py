@@ -32,7 +32,7 @@ from leptond.models.lifecycle import ModelEntry, ModelLease
 from leptond.models.names import ModelName
 from leptond.models.serving import ModelLoader, ServedModel
 from leptond.models.store import Store, StoredVariant
-from leptond.types import ModelDescription, ModelState
+from leptond.types import ModelDescription, ModelState, Task
 
 __all__ = ["LoadPolicy", "ModelRegistry"]
 
@@ -101,6 +101,18 @@ class ModelRegistry:
         """
         self._catalogue.look_again(ModelName.parse(name).model)
         return self._catalogue.describe(self._catalogue.find(name))
+
+    def fitting(self, *ways: frozenset[Task]) -> list[str]:
+        """Names of the models whose default variants answer all tasks of one of `ways`.
+
+        Looks into the store only when a model came or went; reads files then.
+        """
+        self._catalogue.refresh_if_changed()
+        return [
+            entry.variant.model
+            for entry in self._catalogue.defaults()
+            if any(entry.variant.tasks.issuperset(way) for way in ways)
+        ]
 
     def full_name(self, name: str) -> str:
         """The `model:variant` that a name means; cheaper than `describe`.

@@ -31,17 +31,12 @@ async def chosen_model(
     named = call.metadata(MODEL_KEY)
     if named:
         return named
-    described = await pool.run(models.describe_all)
-    fitting = [
-        one.model
-        for one in described
-        if one.is_default and any(one.tasks.issuperset(way) for way in ways)
-    ]
+    fitting = await pool.run(models.fitting, *ways)
     if len(fitting) == 1:
         return fitting[0]
     wanted = " or ".join(" and ".join(sorted(way)) for way in ways)
     if not fitting:
         raise ModelNotFound(f"no model in the store can {wanted}", field=MODEL_KEY)
-    names = ", ".join(sorted(fitting))
+    names = ", ".join(fitting)
     msg = f"several models can {wanted}: set the metadata {MODEL_KEY} to one of {names}"
     raise InvalidRequest(msg, field=MODEL_KEY)

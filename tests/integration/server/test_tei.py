@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import grpc
 import numpy as np
 import pytest
@@ -160,3 +162,17 @@ async def test_a_refusal_has_that_servers_code(start, method, fields, metadata, 
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await ask(served, method, request, "EmbedResponse", metadata)
     assert refused.value.code() is code
+
+
+@pytest.mark.asyncio
+async def test_a_model_that_comes_later_is_seen(start, tmp_path):
+    store = tmp_path / "models"
+    store.mkdir()
+    async with start({}, store=store) as served:
+        asked = message("EmbedRequest")(inputs="the man")
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await ask(served, "Embed/Embed", asked, "EmbedResponse")
+        assert "no model in the store" in caught.value.details()
+        shutil.copytree(tiny_store("embedder"), store, dirs_exist_ok=True)
+        answer = await ask(served, "Embed/Embed", asked, "EmbedResponse")
+    assert len(answer.embeddings) > 10
