@@ -31,10 +31,15 @@ _MAX_IN_FLIGHT = 32
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Tokens to score, and what comes before them: at least one token of each."""
+    """Tokens to score, and what comes before them: at least one token of each.
+
+    Attributes:
+        field: the input that it is of, as the caller knows it: `inputs[2]`.
+    """
 
     context_ids: tuple[int, ...]
     target_ids: tuple[int, ...]
+    field: str
 
 
 async def encode_target(
@@ -104,8 +109,8 @@ class Scorer:
         waiting: deque[Any] = deque()
         found: list[list[TokenLogprob]] = []
         try:
-            for index, target in enumerate(targets):
-                waiting.append(self._submit(scheduler, target, f"inputs[{index}]"))
+            for target in targets:
+                waiting.append(self._submit(scheduler, target))
                 await self.call.commit()
                 if len(waiting) == _MAX_IN_FLIGHT:
                     found.append(await _entries_of(waiting[0]))
@@ -118,7 +123,7 @@ class Scorer:
                 stream.cancel()
         return found
 
-    def _submit(self, scheduler: StepScheduler, target: Target, field: str) -> Any:
+    def _submit(self, scheduler: StepScheduler, target: Target) -> Any:
         stream: Any = self.batches.open_stream(is_streamed=False)
         request = ScoringRequest(
             id=self.call.id,
@@ -131,7 +136,7 @@ class Scorer:
         try:
             scheduler.submit_scoring(request, stream)
         except InvalidRequest as error:
-            raise type(error)(f"{field}: {error.message}", field=field) from error
+            raise _named(error, target) from error
         return stream
 
     async def _in_whole_calls(self, targets: Sequence[Target]) -> list[list[TokenLogprob]]:
@@ -139,9 +144,7 @@ class Scorer:
         if self.num_top:
             msg = f"top_logprobs: the engine of model {model.name} gives no alternatives"
             raise UnsupportedCapability(msg, field="top_logprobs")
-        items = tuple(
-            _row(model, target, f"inputs[{index}]") for index, target in enumerate(targets)
-        )
+        items = tuple(_row(model, target) for target in targets)
         stream = self.batches.open_stream(is_streamed=False)
         request = BatchRequest(
             self.call.id, items, deadline=self.call.deadline, priority=self.priority
@@ -151,6 +154,10 @@ class Scorer:
         try:
             await self.call.commit()
             await collect(stream, answers)
+        except InvalidRequest as error:
+            if "index" not in error.details:
+                raise
+            raise _named(error, targets[int(error.details["index"])]) from error
         finally:
             stream.cancel()
         return [
@@ -177,14 +184,20 @@ async def _entries_of(stream: Any) -> list[TokenLogprob]:
     return entries
 
 
-def _row(model: ServedModel, target: Target, field: str) -> BatchItem:
+def _named(error: InvalidRequest, target: Target) -> InvalidRequest:
+    """The same error, naming the caller's own input."""
+    return type(error)(f"{target.field}: {error.message}", field=target.field)
+
+
+def _row(model: ServedModel, target: Target) -> BatchItem:
     """A decoder reads context and target as one; else the encoder reads the context."""
     options = {"task": Task.SCORE.value}
     num_tokens = len(target.context_ids) + len(target.target_ids)
     if model.text.encoder is None:
         if num_tokens > model.max_context_tokens:
-            msg = f"{field} has {num_tokens} tokens; the model takes {model.max_context_tokens}"
-            raise RequestTooLarge(msg, field=field)
+            limit = model.max_context_tokens
+            msg = f"context and target have {num_tokens} tokens; the model takes {limit}"
+            raise _named(RequestTooLarge(msg), target)
         row = BatchRow(token_ids=target.context_ids + target.target_ids, options=options)
     else:
         tensors = {"target": np.array(target.target_ids, np.int64)}

@@ -98,10 +98,10 @@ class ScoringMethods:
         try:
             match wire.WhichOneof("context"):
                 case "prompt":
-                    return Target(await raw_prompt_ids(wire.prompt, model, pool), target)
+                    return Target(await raw_prompt_ids(wire.prompt, model, pool), target, where)
                 case "chat":
                     ids = await chat_prompt_ids(wire.chat, model, pool, self._limits)
-                    return Target(ids, target)
+                    return Target(ids, target, where)
         except LeptondError as error:
             raise _at(error, where, str(wire.WhichOneof("context"))) from error
         return _without_context(target, model, where)
@@ -113,11 +113,11 @@ def _without_context(target: tuple[int, ...], model: ServedModel, where: str) ->
         raise InvalidRequest(f"{where} has no prompt for the encoder to read", field=where)
     tokenizer = model.tokenizer
     if tokenizer.add_bos and tokenizer.bos_id is not None:
-        return Target((tokenizer.bos_id,), target)
+        return Target((tokenizer.bos_id,), target, where)
     if len(target) == 1:
         msg = f"{where} has one token and nothing before it: there is nothing to score"
         raise InvalidRequest(msg, field=where)
-    return Target(target[:1], target[1:])
+    return Target(target[:1], target[1:], where)
 
 
 def _at(error: LeptondError, where: str, context: str) -> LeptondError:

@@ -98,6 +98,14 @@ class ZeroShotClassifier:
 
 
 @dataclass(frozen=True, slots=True)
+class _Context:
+    """One question as the model reads it, and the caller's name of what it is about."""
+
+    token_ids: tuple[int, ...]
+    field: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Asking:
     """Puts the questions of one call."""
 
@@ -108,9 +116,10 @@ class _Asking:
         """By how much each text makes each statement likelier, float64 `[texts, statements]`."""
         answers = [await self._answer(statement) for statement in self.statements]
         listed = "\n".join(f"- {statement}" for statement in self.statements)
+        fields = [*_fields(texts), "labels"]
         contexts = [
-            await self._context(f"{text}\n\n{_CHOICE}\n{listed}\n{_ONE}", f"inputs[{index}]")
-            for index, text in enumerate([*texts, _NO_TEXT])
+            await self._context(f"{text}\n\n{_CHOICE}\n{listed}\n{_ONE}", field)
+            for field, text in zip(fields, [*texts, _NO_TEXT], strict=True)
         ]
         sums = await self._sums(contexts, answers)
         gains: npt.NDArray[np.float64] = sums[:-1] - sums[-1]
@@ -120,10 +129,8 @@ class _Asking:
         """Log-odds of "yes" for each statement, float64 `[texts, statements]`."""
         answers = [await self._answer(word) for word in (_YES, _NO)]
         contexts = [
-            await self._context(
-                f"{text}\n\n{_QUESTION} {statement}\n{_YES_OR_NO}", f"inputs[{index}]"
-            )
-            for index, text in enumerate(texts)
+            await self._context(f"{text}\n\n{_QUESTION} {statement}\n{_YES_OR_NO}", field)
+            for field, text in zip(_fields(texts), texts, strict=True)
             for statement in self.statements
         ]
         sums = await self._sums(contexts, answers)
@@ -131,10 +138,14 @@ class _Asking:
         return odds.reshape(len(texts), len(self.statements))
 
     async def _sums(
-        self, contexts: Sequence[tuple[int, ...]], answers: Sequence[tuple[int, ...]]
+        self, contexts: Sequence[_Context], answers: Sequence[tuple[int, ...]]
     ) -> npt.NDArray[np.float64]:
         """Log-probability of each answer behind each context, `[contexts, answers]`."""
-        targets = [Target(context, answer) for context in contexts for answer in answers]
+        targets = [
+            Target(context.token_ids, answer, context.field)
+            for context in contexts
+            for answer in answers
+        ]
         found = await self.scorer.score(targets)
         sums = [sum(entry.logprob for entry in entries) for entries in found]
         return np.array(sums, np.float64).reshape(len(contexts), len(answers))
@@ -146,7 +157,7 @@ class _Asking:
         answer = text if begins else f" {text}"
         return await encode_target(answer, model, self.scorer.batches, "labels")
 
-    async def _context(self, question: str, field: str) -> tuple[int, ...]:
+    async def _context(self, question: str, field: str) -> _Context:
         model, pool = self.scorer.model, self.scorer.batches.pool
         template = model.template
         try:
@@ -154,16 +165,20 @@ class _Asking:
                 ids = await encode_text(
                     question, model, pool, parse_special=False, add_special=None, field=field
                 )
-                return tuple(ids)
+                return _Context(tuple(ids), field)
             model.tokenizer.check_text_size(question, model.max_context_tokens, field)
 
             def render() -> tuple[int, ...]:
                 prompt = template.render([ChatMessage("user", question)])
                 return tuple(model.tokenizer.encode_rendered(prompt))
 
-            return await pool.run(render)
+            return _Context(await pool.run(render), field)
         except LeptondError as error:
             raise type(error)(error.message, field=field) from error
+
+
+def _fields(texts: Sequence[str]) -> list[str]:
+    return [f"inputs[{index}]" for index in range(len(texts))]
 
 
 def _check_model(model: ServedModel) -> None:
