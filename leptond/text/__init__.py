@@ -2,7 +2,7 @@
 
 from leptond.text.chat_template import ChatTemplate
 from leptond.text.detokenizer import Detokenizer
-from leptond.text.encoder_tokenizer import Encoded, EncoderTokenizer
+from leptond.text.encoder_tokenizer import Encoded, EncoderTokenizer, TokenSpan
 from leptond.text.prompt import ChatMessage, PromptSegment, RenderedPrompt
 from leptond.text.sampler import Sampler, check_finite
 from leptond.text.stop_strings import StopMatcher
@@ -20,6 +20,7 @@ __all__ = [
     "Sampler",
     "StopMatcher",
     "TextLayer",
+    "TokenSpan",
     "Tokenizer",
     "check_finite",
 ]

@@ -23,7 +23,7 @@ from leptond.checkpoint.encoder_defaults import (
 )
 from leptond.errors import InvalidRequest, ModelFailed, RequestTooLarge
 
-__all__ = ["Encoded", "EncoderTokenizer", "Side"]
+__all__ = ["Encoded", "EncoderTokenizer", "Side", "TokenSpan"]
 
 Side = Literal["left", "right"]
 """The end that a text loses when it is cut."""
@@ -42,6 +42,23 @@ class Encoded:
     token_ids: tuple[int, ...]
     token_type_ids: tuple[int, ...]
     num_truncated: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSpan:
+    """One token of a text, and where it comes from.
+
+    Attributes:
+        text: the part of the text that it stands for; of a special token, its name.
+        is_special: it was put in around the text, which it is no part of.
+        start, end: bytes of the text's UTF-8, end exclusive; 0 and 0 of a special token.
+    """
+
+    token_id: int
+    text: str
+    is_special: bool
+    start: int
+    end: int
 
 
 class EncoderTokenizer:
@@ -146,6 +163,29 @@ class EncoderTokenizer:
             skip_special: special tokens give no text.
         """
         return self._engine.decode(list(ids), skip_special_tokens=skip_special)
+
+    def spans(self, text: str, *, add_special: bool = True) -> list[TokenSpan]:
+        """Return the tokens of a text with their places in it; nothing is cut.
+
+        Raises:
+            InvalidRequest: lone surrogates.
+        """
+        try:
+            encoded = self._engine.encode_batch([text], add_special_tokens=add_special)[0]
+        except TypeError:  # what the library says of text that it cannot turn into UTF-8
+            raise InvalidRequest("the text holds a lone surrogate: not text") from None
+        places = [0]  # in bytes, of each character
+        for char in text:
+            places.append(places[-1] + len(char.encode()))
+        parts = zip(
+            encoded.ids, encoded.tokens, encoded.offsets, encoded.special_tokens_mask, strict=True
+        )
+        return [
+            TokenSpan(token_id, token, is_special=True, start=0, end=0)
+            if is_special
+            else TokenSpan(token_id, text[a:b], is_special=False, start=places[a], end=places[b])
+            for token_id, token, (a, b), is_special in parts
+        ]
 
     def token_id(self, token: str) -> int:
         """Return the id of a token that the vocabulary has, by its exact text.

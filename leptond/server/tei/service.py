@@ -12,13 +12,14 @@ from typing import Any
 
 import grpc
 
-from leptond.errors import BackendFault, InvalidRequest, UnsupportedCapability
+from leptond.errors import BackendFault, InvalidRequest, RequestTooLarge, UnsupportedCapability
 from leptond.server.batching import BatchCalls
 from leptond.server.calls import Call
 from leptond.server.classification import ClassificationMethods
 from leptond.server.convert import requests
+from leptond.server.convert.embeddings import prompt_of
 from leptond.server.embedding import EmbeddingMethods
-from leptond.server.encoding import MAX_INPUTS, check_count
+from leptond.server.encoding import MAX_INPUTS, check_count, encoder_defaults
 from leptond.server.leases import leased
 from leptond.server.reranking import RerankingMethods
 from leptond.server.services import Behaviour, Service
@@ -47,6 +48,7 @@ _TYPES = {  # the first that a model answers, in that server's numbers
 }
 _SIDES = {0: common_pb2.TRUNCATION_SIDE_RIGHT, 1: common_pb2.TRUNCATION_SIDE_LEFT}
 _NS_PER_MS = 1_000_000
+_MAX_TEXT_CHARS = 1 << 20
 _MAX_DECODED_TOKENS = 1 << 18  # some tenths of a second on a thread
 
 
@@ -63,7 +65,12 @@ def tei_services(batches: BatchCalls) -> list[Service]:
         },
         "Rerank": {"Rerank": methods.rerank, "RerankStream": methods.rerank_stream},
         "Info": {"Info": methods.info},
-        "Tokenize": {"Decode": methods.decode, "DecodeStream": _each(methods.decode)},
+        "Tokenize": {
+            "Tokenize": methods.tokenize,
+            "TokenizeStream": _each(methods.tokenize),
+            "Decode": methods.decode,
+            "DecodeStream": _each(methods.decode),
+        },
     }
     return [
         Service(f"{PACKAGE}.{name}", behaviours, pool=POOL, codes=_CODES)
@@ -182,6 +189,33 @@ class _Methods:
             max_input_length=one.max_context_tokens,
             max_client_batch_size=MAX_INPUTS,
         )
+
+    async def tokenize(self, wire: Any, call: Call) -> Any:
+        """The tokens of a text with its prompt in front, by the tokenizer of an encoder.
+
+        Raises:
+            RequestTooLarge: the text has more than 2**20 characters.
+        """
+        _check_text(wire.inputs, "inputs")
+        if len(wire.inputs) > _MAX_TEXT_CHARS:
+            msg = f"inputs has {len(wire.inputs)} characters; at most {_MAX_TEXT_CHARS} are taken"
+            raise RequestTooLarge(msg, field="inputs")
+        name = await self._model(call, _EMBEDDER, _CLASSIFIER)
+        async with call.in_time(), leased(self._batches.models, name, 0, call) as model:
+            options = embedding_pb2.EmbedOptions(prompt_name=wire.prompt_name)
+            text = prompt_of(options, encoder_defaults(model)) + wire.inputs
+            spans = await self._batches.pool.run(
+                model.encoder.spans, text, add_special=wire.add_special_tokens
+            )
+            await call.commit()
+            response = message("EncodeResponse")()
+            for span in spans:
+                token = response.tokens.add(
+                    id=span.token_id, text=span.text, special=span.is_special
+                )
+                if not span.is_special:
+                    token.start, token.stop = span.start, span.end
+            return response
 
     async def decode(self, wire: Any, call: Call) -> Any:
         """The text of token ids, by the tokenizer of an encoder."""

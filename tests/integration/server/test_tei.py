@@ -7,6 +7,7 @@ import shutil
 import grpc
 import numpy as np
 import pytest
+from tokenizers import Tokenizer as Engine
 
 from leptond.server.tei.messages import message
 from tests.fixtures.tiny_models.goldens import golden_rows
@@ -176,3 +177,44 @@ async def test_a_model_that_comes_later_is_seen(start, tmp_path):
         shutil.copytree(tiny_store("embedder"), store, dirs_exist_ok=True)
         answer = await ask(served, "Embed/Embed", asked, "EmbedResponse")
     assert len(answer.embeddings) > 10
+
+
+@pytest.mark.parametrize("name", ["embedder", "xlm-roberta-classifier"])
+@pytest.mark.asyncio
+async def test_tokens_come_with_their_places_in_the_text(start, name):
+    text = "the man é eats 你好 food"
+    store = tiny_store(name)
+    engine = Engine.from_file(str(store / name / "1" / "tokenizer.json"))
+    engine.no_truncation()
+    engine.no_padding()
+    expected = engine.encode(text, add_special_tokens=True)
+    async with start(store=store) as served:
+        asked = message("EncodeRequest")(inputs=text, add_special_tokens=True)
+        answer = await ask(served, "Tokenize/Tokenize", asked, "EncodeResponse")
+        bare = message("EncodeRequest")(inputs=text)
+        plain = await ask(served, "Tokenize/Tokenize", bare, "EncodeResponse")
+    assert [token.id for token in answer.tokens] == expected.ids
+    assert [int(token.special) for token in answer.tokens] == expected.special_tokens_mask
+    encoded = text.encode()
+    for token, (first, last) in zip(answer.tokens, expected.offsets, strict=True):
+        if token.special:
+            assert token.text == engine.id_to_token(token.id)
+            assert not token.HasField("start")
+            continue
+        assert token.text == text[first:last]
+        assert encoded[token.start : token.stop].decode() == token.text
+    inner = [token for token in answer.tokens if not token.special]
+    assert list(plain.tokens) == inner
+
+
+@pytest.mark.asyncio
+async def test_a_prompt_is_counted_in_front_of_the_text(start):
+    async with start(store=tiny_store("embedder")) as served:
+        asked = message("EncodeRequest")(inputs="man", prompt_name="query")
+        answer = await ask(served, "Tokenize/Tokenize", asked, "EncodeResponse")
+        bad = message("EncodeRequest")(inputs="man", prompt_name="none")
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await ask(served, "Tokenize/Tokenize", bad, "EncodeResponse")
+    last = answer.tokens[-1]
+    assert (last.text, last.start, last.stop) == ("man", 6, 9)
+    assert "the model defines" in caught.value.details()
