@@ -213,8 +213,7 @@ class ModelRegistry:
 
         def work() -> None:
             try:
-                model.scheduler.drain()
-                drained.result()
+                drained.result()  # calls that use it may still bring it more
                 model.close()
             except BaseException as error:
                 _LOG.exception("unload failed model=%s", model.name)

@@ -199,6 +199,9 @@ class BatchWorker:
         try:
             with self._compute.lease(self._name, priority) as lease:
                 call = _Call(tasks, lease, self._clock.monotonic())
+                # Whoever left while the cores were waited for has interrupted nothing.
+                if all(self._is_settled(task, call.start) for task in tasks):
+                    return
                 self._session.run([task.row for task in tasks], functools.partial(self._emit, call))
         finally:
             self._admission.num_prefill_tokens = 0

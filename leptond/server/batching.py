@@ -31,6 +31,7 @@ Prepare = Callable[[ServedModel], Awaitable[Sequence[BatchItem]]]
 
 # As many answers may wait for a reader that is behind; then its rows wait too.
 _MAX_BUFFERED = 256
+_GATHERED = 256
 
 
 class BatchCalls:
@@ -92,8 +93,8 @@ class BatchCalls:
         """Make the stream of one request's answers: handed on one by one, or gathered."""
         if is_streamed:
             return self._bridge.open_stream(StreamPacing(), max_buffered=_MAX_BUFFERED)
-        # Whoever gathers everything takes it at once: only the first answer and the end wake it.
-        pacing = StreamPacing(interval_tokens=1 << 30)
+        # Whoever gathers everything need not be woken for each: only not for too many at once.
+        pacing = StreamPacing(interval_tokens=_GATHERED)
         return self._bridge.open_stream(pacing, max_buffered=1 << 30)
 
     @asynccontextmanager

@@ -1,8 +1,8 @@
 """One `EmbedStream` call: batches in, results out in their order, in bounded memory.
 
 I1  At most `_MAX_IN_FLIGHT` batches wait for their results, besides the one that is read and the
-    one that is answered; while so many do, nothing more is read, and gRPC's flow control holds the
-    caller back.
+    one that is answered, and nothing more is read while they have more than `_MAX_HELD_TOKENS`
+    tokens: gRPC's flow control holds the caller back.
 I2  Results leave in the order of the batches; an error of the stream comes after them.
 I3  What is wrong with one text is told with its batch and is no matter of the others.
 I4  Whatever ends the call, every row that is still with the engine is cancelled.
@@ -21,7 +21,7 @@ from typing import Any, cast
 import numpy as np
 from google.rpc.status_pb2 import Status
 
-from leptond.errors import InvalidRequest, LeptondError
+from leptond.errors import InvalidRequest, LeptondError, QueueFull
 from leptond.models import ServedModel
 from leptond.scheduler import BatchItem, BatchRequest
 from leptond.server.batching import BatchCalls, Stream, Tensors, collect
@@ -39,6 +39,9 @@ from leptond.v1 import embedding_pb2
 __all__ = ["BulkEmbedding"]
 
 _MAX_IN_FLIGHT = 8
+_MAX_HELD_TOKENS = 1 << 19  # as Python numbers some twenty megabytes
+_MAX_FAULTS = 16  # of a batch: after each the rest runs again
+_RETRY_S = 0.5
 
 
 @dataclass(slots=True, eq=False)
@@ -72,6 +75,8 @@ class BulkEmbedding:
         self._call = call
         self._in_flight: set[_Batch] = set()
         self._num_tokens = 0
+        self._held_tokens = 0
+        self._has_room = asyncio.Event()
         self.with_writer_since: float | None = None
 
     async def run(self, messages: AsyncIterator[embedding_pb2.EmbedStreamRequest]) -> None:
@@ -119,9 +124,11 @@ class BulkEmbedding:
             try:
                 if first.texts or first.token_ids:
                     await waiting.put(await self._submit(first, model, setup))
+                await self._wait_for_room()
                 async for message in messages:
                     _check_later(message)
                     await waiting.put(await self._submit(message, model, setup))
+                    await self._wait_for_room()
             except Exception as error:  # told to the caller by the task that answers
                 await waiting.put(error)
             else:
@@ -134,11 +141,11 @@ class BulkEmbedding:
                     raise batch
                 await self._answer(batch, model, setup, options)
         finally:
-            reader.cancel()
-            await asyncio.gather(reader, return_exceptions=True)
+            reader.cancel()  # it submits nothing more
             for left in self._in_flight:
                 if left.stream is not None:
                     left.stream.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
 
     # ------------------------------------------------------------------ in
     async def _submit(
@@ -160,12 +167,19 @@ class BulkEmbedding:
             batch.positions.append(position)
             batch.num_tokens += one.num_tokens
             batch.num_truncated += one.num_truncated
-        self._num_tokens += sum(batch.num_tokens)
+        num_tokens = sum(batch.num_tokens)
+        self._num_tokens += num_tokens
+        self._held_tokens += num_tokens
         self._in_flight.add(batch)
-        self._run(batch, batch.items, model, setup)
+        await self._run(batch, batch.items, model, setup)
         return batch
 
-    def _run(
+    async def _wait_for_room(self) -> None:
+        while self._held_tokens > _MAX_HELD_TOKENS:
+            self._has_room.clear()
+            await self._has_room.wait()
+
+    async def _run(
         self,
         batch: _Batch,
         items: list[BatchItem],
@@ -178,8 +192,16 @@ class BulkEmbedding:
         call = self._call
         priority = setup.options.priority
         request = BatchRequest(call.id, tuple(items), deadline=call.deadline, priority=priority)
-        batch.stream = self._batches.open_stream(is_streamed=False)
-        model.run(request, batch.stream)
+        while True:
+            stream = self._batches.open_stream(is_streamed=False)
+            try:
+                model.run(request, stream)
+            except QueueFull as error:
+                # The stream was admitted: it waits like the others, and is not refused half-way.
+                await asyncio.sleep(min(error.retry_after_s or _RETRY_S, _RETRY_S))
+            else:
+                batch.stream = stream
+                return
 
     # ------------------------------------------------------------------ out
     async def _answer(
@@ -192,16 +214,23 @@ class BulkEmbedding:
         dimensions = encoder_defaults(model).dimensions
         vectors = np.zeros((batch.num_texts, dimensions), np.float32)
         items, positions = batch.items, batch.positions
+        num_faults = 0
         while batch.stream is not None:
             found: list[Tensors] = [{}] * len(items)
             faulty: int | None = None
             try:
                 await collect(batch.stream, found)
             except LeptondError as error:
-                if "index" not in error.details:
+                num_faults += 1
+                if "index" not in error.details or num_faults > _MAX_FAULTS:
                     raise
+                if (error.field or "").startswith("options."):  # of every row alike
+                    field = "embedding.pooling"
+                    raise InvalidRequest(f"{field}: {error.message}", field=field) from error
                 faulty = int(error.details["index"])
-                batch.errors[positions[faulty]] = error
+                place = positions[faulty]
+                details = {**error.details, "index": str(place)}
+                batch.errors[place] = type(error)(error.message, field=error.field, details=details)
             left = []
             for index, tensors in enumerate(found):
                 if "embedding" in tensors:
@@ -210,8 +239,10 @@ class BulkEmbedding:
                     left.append(index)
             # One item ended its request: the others that were not answered run again without it.
             items, positions = [items[one] for one in left], [positions[one] for one in left]
-            self._run(batch, items, model, setup)
+            await self._run(batch, items, model, setup)
         self._in_flight.discard(batch)
+        self._held_tokens -= sum(batch.num_tokens)
+        self._has_room.set()
         packed = await self._batches.pool.run(embeddings.pack, vectors, options)
         note_counts(packed, batch.num_tokens, batch.num_truncated)
         answer = embedding_pb2.EmbedStreamResponse(batch_id=batch.id, embeddings=packed)

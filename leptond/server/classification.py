@@ -34,6 +34,10 @@ from leptond.v1 import classification_pb2
 
 __all__ = ["ClassificationMethods", "classify_rows"]
 
+_WHOLE_TEXTS = (
+    classification_pb2.CLASSIFICATION_UNIT_UNSPECIFIED,
+    classification_pb2.CLASSIFICATION_UNIT_TEXT,
+)
 _ROW_OPTIONS = {"task": Task.CLASSIFY.value}
 
 
@@ -61,18 +65,21 @@ class ClassificationMethods:
         async with self._batches.admitted(request, call, CLASSIFY, prepare) as inference:
             logits = stacked(await gather_tensors(inference, len(encoded.items)), "logits")
             defaults = encoder_defaults(inference.model)
-            activation = _activation(request, defaults)
-            scores = classifications.scores_of(logits, activation)
             count = top(request, "top_k", len(defaults.labels))
             response = classification_pb2.ClassifyResponse(
                 method=classification_pb2.CLASSIFICATION_METHOD_HEAD,
                 multi_label=_is_multi_label(request, defaults),
                 info=inference.info(call),
             )
-            for row, num_truncated in zip(scores, encoded.num_truncated, strict=True):
-                result = response.results.add(truncated_tokens=num_truncated)
-                for index in classifications.best_first(row, count):
-                    result.labels.add(label=defaults.labels[index], score=row[index])
+
+            def fill() -> None:
+                scores = classifications.scores_of(logits, _activation(request, defaults))
+                for row, num_truncated in zip(scores, encoded.num_truncated, strict=True):
+                    result = response.results.add(truncated_tokens=num_truncated)
+                    for index in classifications.best_first(row, count):
+                        result.labels.add(label=defaults.labels[index], score=row[index])
+
+            await self._batches.pool.run(fill)
             return response
 
 
@@ -92,7 +99,7 @@ def _check(request: classification_pb2.ClassifyRequest, model: ServedModel) -> N
     if request.hypothesis_template:
         msg = "hypothesis_template goes with labels"
         raise InvalidRequest(msg, field="hypothesis_template")
-    if request.unit == classification_pb2.CLASSIFICATION_UNIT_SPAN:
+    if request.unit not in _WHOLE_TEXTS:
         msg = f"unit: model {model.name} labels whole texts, no spans"
         raise UnsupportedCapability(msg, field="unit")
     check_count(len(request.inputs), "inputs")
@@ -139,7 +146,8 @@ async def _encode(
         )
     if id_places:
         ids = [request.inputs[index].token_ids.ids for index in id_places]
-        encoded = take_token_ids(
+        encoded = await pool.run(
+            take_token_ids,
             model,
             ids,
             options=_ROW_OPTIONS,

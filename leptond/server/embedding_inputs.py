@@ -48,7 +48,7 @@ async def prepare_texts(
     """
     asked = _read(model, wire, options)
     if asked.token_ids:
-        return take_token_ids(model, asked.token_ids, options=asked.row_options)
+        return await pool.run(take_token_ids, model, asked.token_ids, options=asked.row_options)
     return await encode_texts(
         model,
         asked.texts,
@@ -77,14 +77,15 @@ async def prepare_each(
             options=asked.row_options,
             prompt=asked.prompt,
         )
-    found: list[EncodedTexts | InvalidRequest] = []
-    for index, ids in enumerate(asked.token_ids):
+
+    def take(index: int) -> EncodedTexts | InvalidRequest:
+        ids, own = asked.token_ids[index], partial(_name_of, index)
         try:
-            own = partial(_name_of, index)
-            found.append(take_token_ids(model, [ids], options=asked.row_options, field=own))
+            return take_token_ids(model, [ids], options=asked.row_options, field=own)
         except InvalidRequest as error:
-            found.append(error)
-    return found
+            return error
+
+    return await pool.run(lambda: [take(index) for index in range(len(asked.token_ids))])
 
 
 def _name_of(index: int, _: int) -> str:

@@ -73,6 +73,9 @@ class Cut:
         if wanted < 1:
             msg = "truncation.max_tokens is 0; at least 1 is kept"
             raise InvalidRequest(msg, field="truncation.max_tokens")
+        if wire.side and wire.side not in _SIDES:
+            msg = f"truncation.side is {wire.side}, which is none"
+            raise InvalidRequest(msg, field="truncation.side")
         side = _SIDES.get(wire.side, model.encoder.defaults.truncation_side)
         return cls(min(wanted, most), side)
 

@@ -14,7 +14,13 @@ from typing import Any
 import numpy as np
 
 from leptond.backend import BatchRow
-from leptond.errors import InvalidRequest, LeptondError, RequestTooLarge, UnsupportedCapability
+from leptond.errors import (
+    InvalidRequest,
+    LeptondError,
+    QueueFull,
+    RequestTooLarge,
+    UnsupportedCapability,
+)
 from leptond.models import ServedModel
 from leptond.scheduler import BatchItem, BatchRequest, StepScheduler
 from leptond.server.batching import BatchCalls, Tensors, collect
@@ -108,22 +114,28 @@ class Scorer:
     ) -> list[list[TokenLogprob]]:
         waiting: deque[Any] = deque()
         found: list[list[TokenLogprob]] = []
+
+        async def take_first() -> None:
+            found.append(await _entries_of(waiting[0]))
+            waiting.popleft()
+
         try:
             for target in targets:
-                waiting.append(self._submit(scheduler, target))
-                await self.call.commit()
                 if len(waiting) == _MAX_IN_FLIGHT:
-                    found.append(await _entries_of(waiting[0]))
-                    waiting.popleft()
+                    await take_first()
+                while (stream := self._submit(scheduler, target, is_alone=not waiting)) is None:
+                    await take_first()
+                waiting.append(stream)
+                await self.call.commit()
             while waiting:
-                found.append(await _entries_of(waiting[0]))
-                waiting.popleft()
+                await take_first()
         finally:
             for stream in waiting:
                 stream.cancel()
         return found
 
-    def _submit(self, scheduler: StepScheduler, target: Target) -> Any:
+    def _submit(self, scheduler: StepScheduler, target: Target, *, is_alone: bool) -> Any:
+        """Queue one target; None when the queue is full and another of this call will end."""
         stream: Any = self.batches.open_stream(is_streamed=False)
         request = ScoringRequest(
             id=self.call.id,
@@ -137,6 +149,10 @@ class Scorer:
             scheduler.submit_scoring(request, stream)
         except InvalidRequest as error:
             raise _named(error, target) from error
+        except QueueFull:
+            if is_alone:
+                raise
+            return None
         return stream
 
     async def _in_whole_calls(self, targets: Sequence[Target]) -> list[list[TokenLogprob]]:

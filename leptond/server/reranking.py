@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from leptond.checkpoint import EncoderDefaults
-from leptond.errors import InvalidRequest, UnsupportedCapability
+from leptond.errors import InvalidRequest, LeptondError, UnsupportedCapability
 from leptond.models import ServedModel
 from leptond.scheduler import BatchItem
 from leptond.server.batching import BatchCalls, Tensors, gather_tensors, stacked
@@ -77,7 +77,10 @@ class RerankingMethods:
             return encoded.items
 
         async with self._batches.admitted(request, call, RERANK, prepare) as inference:
-            found = await gather_tensors(inference, len(encoded.items))
+            try:
+                found = await gather_tensors(inference, len(encoded.items))
+            except LeptondError as error:
+                raise _of_document(error, len(encoded.items) - len(documents)) from error
             model = inference.model
             method = choose_method(model, request.method)
             scores = relevance(model, method, found, is_raw=request.raw_scores)
@@ -180,6 +183,15 @@ def relevance(
     vectors = normalized(stacked(found, "embedding"))
     cosines: Scores = (vectors[1:] @ vectors[0]).astype(np.float64)
     return cosines if is_raw else (1 + cosines) / 2
+
+
+def _of_document(error: LeptondError, num_before: int) -> LeptondError:
+    """The error with the index of the document, in front of which the query may stand."""
+    if "index" not in error.details:
+        return error
+    place = int(error.details["index"]) - num_before
+    details = {**error.details, "index": str(place)} if place >= 0 else {}
+    return type(error)(error.message, field=error.field, details=details)
 
 
 def _prompt(defaults: EncoderDefaults, names: Sequence[str]) -> str:

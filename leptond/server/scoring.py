@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-from leptond.errors import InvalidRequest, LeptondError
+from leptond.errors import InvalidRequest, LeptondError, RequestTooLarge
 from leptond.models import ModelRegistry, ServedModel
 from leptond.server.batching import BatchCalls
 from leptond.server.calls import Call
@@ -24,6 +24,7 @@ from leptond.v1 import scoring_pb2
 __all__ = ["ScoringMethods"]
 
 _MAX_TOP_LOGPROBS = 20
+_MAX_ENTRIES = 1 << 18  # log-probabilities of one answer, alternatives included
 
 
 class ScoringMethods:
@@ -62,6 +63,10 @@ class ScoringMethods:
                 num_top=request.top_logprobs,
                 priority=request.options.priority,
             )
+            num_entries = sum(len(one.target_ids) for one in targets)
+            if num_entries * (1 + request.top_logprobs) > _MAX_ENTRIES:
+                msg = f"inputs have more than {_MAX_ENTRIES} log-probabilities to return"
+                raise RequestTooLarge(msg, field="inputs")
             found = await scorer.score(targets)
             now = time.monotonic()
             response = scoring_pb2.ScoreResponse(
@@ -74,12 +79,16 @@ class ScoringMethods:
                     timing=responses.timing(times, scorer.phases(now), now),
                 )
             )
-            for entries in found:
-                result = response.results.add(
-                    logprob=sum(entry.logprob for entry in entries), num_tokens=len(entries)
-                )
-                if not request.omit_token_logprobs:
-                    result.tokens.CopyFrom(responses.logprobs(entries))
+
+            def fill() -> None:
+                for entries in found:
+                    result = response.results.add(
+                        logprob=sum(entry.logprob for entry in entries), num_tokens=len(entries)
+                    )
+                    if not request.omit_token_logprobs:
+                        result.tokens.CopyFrom(responses.logprobs(entries))
+
+            await self._batches.pool.run(fill)
             return response
 
     async def _read(self, wire: scoring_pb2.ScoreInput, index: int, model: ServedModel) -> Target:

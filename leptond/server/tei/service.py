@@ -26,6 +26,7 @@ from leptond.server.services import Behaviour, Service
 from leptond.server.status import STATUS_OF
 from leptond.server.tei.choice import MODEL_KEY, chosen_model
 from leptond.server.tei.messages import PACKAGE, POOL, message
+from leptond.text import EncoderTokenizer
 from leptond.types import ModelDescription, Task
 from leptond.v1 import classification_pb2, common_pb2, embedding_pb2
 
@@ -49,6 +50,7 @@ _TYPES = {  # the first that a model answers, in that server's numbers
 _SIDES = {0: common_pb2.TRUNCATION_SIDE_RIGHT, 1: common_pb2.TRUNCATION_SIDE_LEFT}
 _NS_PER_MS = 1_000_000
 _MAX_TEXT_CHARS = 1 << 20
+_MAX_GATHERED_BYTES = 64 << 20  # as much as one message may have
 _MAX_DECODED_TOKENS = 1 << 18  # some tenths of a second on a thread
 
 
@@ -153,7 +155,12 @@ class _Methods:
             RequestTooLarge: more texts than one message may have.
         """
         whole: Any = None
+        num_bytes = 0
         async for one in texts:
+            num_bytes += one.ByteSize()
+            if num_bytes > _MAX_GATHERED_BYTES:
+                msg = f"texts are more than {_MAX_GATHERED_BYTES} bytes together"
+                raise RequestTooLarge(msg, field="texts")
             if whole is None:
                 whole = message("RerankRequest")(
                     query=one.query,
@@ -204,17 +211,10 @@ class _Methods:
         async with call.in_time(), leased(self._batches.models, name, 0, call) as model:
             options = embedding_pb2.EmbedOptions(prompt_name=wire.prompt_name)
             text = prompt_of(options, encoder_defaults(model)) + wire.inputs
-            spans = await self._batches.pool.run(
-                model.encoder.spans, text, add_special=wire.add_special_tokens
+            response = await self._batches.pool.run(
+                _tokenize, model.encoder, text, adds=wire.add_special_tokens
             )
             await call.commit()
-            response = message("EncodeResponse")()
-            for span in spans:
-                token = response.tokens.add(
-                    id=span.token_id, text=span.text, special=span.is_special
-                )
-                if not span.is_special:
-                    token.start, token.stop = span.start, span.end
             return response
 
     async def decode(self, wire: Any, call: Call) -> Any:
@@ -250,6 +250,16 @@ class _Methods:
 
     async def _model(self, call: Call, *ways: frozenset[Task]) -> str:
         return await chosen_model(self._batches.models, self._batches.pool, call, *ways)
+
+
+def _tokenize(encoder: EncoderTokenizer, text: str, *, adds: bool) -> Any:
+    """The whole answer, off the loop: a text may have very many tokens."""
+    response = message("EncodeResponse")()
+    for span in encoder.spans(text, add_special=adds):
+        token = response.tokens.add(id=span.token_id, text=span.text, special=span.is_special)
+        if not span.is_special:
+            token.start, token.stop = span.start, span.end
+    return response
 
 
 def _model_type(one: ModelDescription) -> int:

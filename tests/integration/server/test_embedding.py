@@ -23,6 +23,7 @@ BACKENDS = [
     "ctranslate2",
     pytest.param("onnxruntime", marks=pytest.mark.needs("onnxruntime")),
 ]
+NO_SIDE = common_pb2.Truncation.FromString(b"\x08\x09")  # a number that no side has
 ELEMENTS = {
     embedding_pb2.ELEMENT_TYPE_FLOAT32: "<f4",
     embedding_pb2.ELEMENT_TYPE_FLOAT16: "<f2",
@@ -193,6 +194,7 @@ async def test_a_long_text_is_cut_where_that_is_allowed(start, store):
         ),
         (request("a", truncation=common_pb2.Truncation(max_tokens=0)), "INVALID_ARGUMENT", "0"),
         (request("a", truncation=common_pb2.Truncation(max_tokens=2)), "INVALID_ARGUMENT", "2"),
+        (request("a", truncation=NO_SIDE), "INVALID_ARGUMENT", "side is 9"),
         (request(*["a"] * 10_001), "INVALID_ARGUMENT", "at most 10000"),
         (request("a", model="bert-classifier"), "UNIMPLEMENTED", "does not embed; it does class"),
         (

@@ -137,8 +137,12 @@ async def test_hundreds_of_texts_are_scored_beside_others(start):
     async with start({"toy": FakeOptions(slots=4)}) as served:
         stub = stub_of(served)
         answer = await stub.Score(score(*inputs, model="toy"), timeout=60)
+        many = [given([1], [5] * 130)] * 100
+        refused = await refusal(stub.Score(score(*many, model="toy", top_logprobs=20)))
         again = await stub.Score(score(inputs[7], model="toy"))
         load = served.model("toy").scheduler.load()
+    assert refused.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "more than 262144 log-probabilities" in refused.details()
     assert len(answer.results) == 300
     assert answer.results[7].logprob == pytest.approx(again.results[0].logprob, abs=1e-5)
     assert load.num_running == load.num_queued == 0

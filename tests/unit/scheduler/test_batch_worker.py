@@ -488,3 +488,20 @@ def test_a_run_that_gives_way_in_between_stays_whole():
     rig.embed(*[10] * 6)
     use_the_cores(rig, 0.035)
     assert rig.run() == 1
+
+
+def test_who_leaves_while_the_cores_are_waited_for_is_not_computed(monkeypatch):
+    rig = BatchRig()
+    left, late = rig.embed(5), rig.embed(6, deadline_in=1.0)
+    lease = rig.compute.lease
+
+    def wait_long(owner: str, priority: int = 0) -> ComputeLease:
+        left.cancel()
+        rig.clock.sleep(2.0)
+        return lease(owner, priority)
+
+    monkeypatch.setattr(rig.compute, "lease", wait_long)
+    rig.run()
+    assert rig.session.runs == []
+    assert left.is_ended
+    assert isinstance(late.failure, DeadlineExpired)
