@@ -15,7 +15,7 @@ import grpc
 import uvloop
 
 from benchmarks.embeddings.texts import mixed_texts
-from leptond.v1 import embedding_pb2, embedding_pb2_grpc
+from leptond.v1 import common_pb2, embedding_pb2, embedding_pb2_grpc
 
 __all__ = ["main"]
 
@@ -30,7 +30,11 @@ async def _run(address: str, model: str, callers: int, seconds: float) -> dict[s
 
         async def call_until(end: float, number: int) -> None:
             nonlocal num_done
-            request = embedding_pb2.EmbedRequest(model=model, texts=texts[number::callers])
+            request = embedding_pb2.EmbedRequest(
+                model=model,
+                texts=texts[number::callers],
+                embedding=embedding_pb2.EmbedOptions(truncation=common_pb2.Truncation()),
+            )
             while time.monotonic() < end:
                 answer = await stub.Embed(request)
                 num_done += answer.embeddings.num_vectors

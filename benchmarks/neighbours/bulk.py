@@ -15,11 +15,12 @@ import click
 import grpc
 
 from benchmarks.embeddings.texts import mixed_texts
-from leptond.v1 import embedding_pb2, embedding_pb2_grpc
+from leptond.v1 import common_pb2, embedding_pb2, embedding_pb2_grpc
 
 __all__ = ["main"]
 
 _BATCH = 64
+_IN_FLIGHT = 8
 
 
 @click.command
@@ -36,11 +37,15 @@ def main(address: str, model: str) -> None:
     threading.Thread(target=wait_for_end, daemon=True).start()
     texts = mixed_texts(_BATCH)
 
+    room = threading.Semaphore(_IN_FLIGHT)  # flow control alone would let thousands go ahead
+
     def batches() -> Iterator[embedding_pb2.EmbedStreamRequest]:
-        setup = embedding_pb2.EmbedStreamSetup(model=model)
+        options = embedding_pb2.EmbedOptions(truncation=common_pb2.Truncation())
+        setup = embedding_pb2.EmbedStreamSetup(model=model, embedding=options)
         yield embedding_pb2.EmbedStreamRequest(setup=setup, batch_id=0, texts=texts)
         number = 1
         while not is_over.is_set():
+            room.acquire()
             yield embedding_pb2.EmbedStreamRequest(batch_id=number, texts=texts)
             number += 1
 
@@ -48,6 +53,7 @@ def main(address: str, model: str) -> None:
     with grpc.insecure_channel(address) as channel:
         for answer in embedding_pb2_grpc.EmbeddingServiceStub(channel).EmbedStream(batches()):
             num_texts += answer.embeddings.num_vectors
+            room.release()
             if num_texts == _BATCH:
                 print("began", flush=True)
                 began = time.monotonic()
