@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import pytest
 
 from tests.integration.client.scripted import embeds_in_bulk
@@ -41,6 +43,7 @@ def test_results_are_shown_to_people(daemon, tmp_path, words, shown):
     assert b"\x1b[31mgood" not in terminal.raw
 
 
+@pytest.mark.skipif(not importlib.util.find_spec("numpy"), reason="the light client has no numpy")
 def test_a_bar_shows_how_far_a_file_is(daemon, tmp_path):
     source = tmp_path / "texts"
     source.write_text("abc\n" * 200 + "wrong\n")
