@@ -13,12 +13,11 @@ float32 [B, hidden_size]: `EncoderSpec` says so. What follows is `leptond.backen
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from leptond.errors import ModelFailed
 from leptond_onnxruntime.importer.graph_io import INPUT_IDS, Precision
+from leptond_onnxruntime.importer.spec_file import read_spec, write_spec
 
 __all__ = [
     "ATTENTION_MASK",
@@ -69,9 +68,7 @@ class EncoderSpec:
 
     def write(self, directory: Path) -> None:
         """Write the file into `directory`."""
-        facts = {"format_version": _FORMAT_VERSION, **asdict(self)}
-        path = directory / ENCODER_SPEC_FILE
-        path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        write_spec(self, directory / ENCODER_SPEC_FILE, _FORMAT_VERSION)
 
     @classmethod
     def read(cls, directory: Path) -> EncoderSpec:
@@ -80,17 +77,4 @@ class EncoderSpec:
         Raises:
             ModelFailed: the file is missing, damaged, or of another format version.
         """
-        path = directory / ENCODER_SPEC_FILE
-        try:
-            facts = json.loads(path.read_text(encoding="utf-8"))
-            version = facts.pop("format_version")
-            if version != _FORMAT_VERSION:
-                raise ModelFailed(
-                    f"{path}: format {version}, this version reads {_FORMAT_VERSION}: "
-                    "import the model again"
-                )
-            facts["precision"] = Precision(facts["precision"])
-            facts["instruction_sets"] = tuple(facts["instruction_sets"])
-            return cls(**facts)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ModelFailed(f"{path}: not a readable graph description: {error}") from error
+        return read_spec(cls, directory / ENCODER_SPEC_FILE, _FORMAT_VERSION)

@@ -33,12 +33,10 @@ row has any; nothing is then computed for them. A dimension marked `|1` may be 1
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
-from enum import StrEnum
+from dataclasses import dataclass
 from pathlib import Path
 
-from leptond.errors import ModelFailed
+from leptond_onnxruntime.importer.spec_file import Precision, read_spec, write_spec
 
 __all__ = [
     "BIAS",
@@ -117,14 +115,6 @@ def present_value(layer: int) -> str:
     return f"present_value_{layer}"
 
 
-class Precision(StrEnum):
-    """How a variant keeps its weights and computes."""
-
-    FLOAT32 = "float32"
-    INT8 = "int8"
-    FLOAT16 = "float16"
-
-
 @dataclass(frozen=True, slots=True)
 class GraphSpec:
     """What a session must know of the two graphs; `graph.json` beside them.
@@ -152,8 +142,7 @@ class GraphSpec:
 
     def write(self, directory: Path) -> None:
         """Write the file into `directory`."""
-        facts = {"format_version": _FORMAT_VERSION, **asdict(self)}
-        (directory / SPEC_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        write_spec(self, directory / SPEC_FILE, _FORMAT_VERSION)
 
     @classmethod
     def read(cls, directory: Path) -> GraphSpec:
@@ -162,17 +151,4 @@ class GraphSpec:
         Raises:
             ModelFailed: the file is missing, damaged, or of another format version.
         """
-        path = directory / SPEC_FILE
-        try:
-            facts = json.loads(path.read_text(encoding="utf-8"))
-            version = facts.pop("format_version")
-            if version != _FORMAT_VERSION:
-                raise ModelFailed(
-                    f"{path}: format {version}, this version reads {_FORMAT_VERSION}: "
-                    "import the model again"
-                )
-            facts["precision"] = Precision(facts["precision"])
-            facts["instruction_sets"] = tuple(facts["instruction_sets"])
-            return cls(**facts)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ModelFailed(f"{path}: not a readable graph description: {error}") from error
+        return read_spec(cls, directory / SPEC_FILE, _FORMAT_VERSION)
