@@ -16,7 +16,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 from google.rpc.status_pb2 import Status
@@ -98,7 +98,7 @@ class BulkEmbedding:
             model.scheduler.require_room()
             await call.commit()
             times = responses.CallTimes(call.started, time.monotonic())
-            call.stream = cast(Any, self)
+            call.stream = self
             try:
                 async with call.in_time():  # a caller that sends nothing runs out of time too
                     await self._pump(first, messages, model, setup, options)

@@ -25,7 +25,7 @@ from collections.abc import (
     Mapping,
 )
 from contextlib import asynccontextmanager
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -40,11 +40,10 @@ from leptond.errors import (
     UnsupportedCapability,
 )
 from leptond.server.status import STATUS_OF, to_wire_error
-from leptond.streaming import ResponseStream
 from leptond.telemetry import Call as CallRecord
 from leptond.telemetry import Telemetry, bind_request
 
-__all__ = ["Call", "CallRunner", "Undecodable", "decoder"]
+__all__ = ["Call", "CallRunner", "Sender", "Undecodable", "decoder"]
 
 _LOG = logging.getLogger(__name__)
 _REQUEST_ID_KEY = "x-request-id"
@@ -55,6 +54,15 @@ _STANDARD = "grpc."  # health watches and reflection are no work that a drain wa
 
 Behaviour = Callable[[Any, "Call"], Awaitable[Any]]
 StatusCodes = Mapping[type[LeptondError], grpc.StatusCode]
+
+
+class Sender(Protocol):
+    """What sends a call's messages, for those who look for slow readers."""
+
+    @property
+    def with_writer_since(self) -> float | None:
+        """Since when a message waits to be read, monotonic seconds; None while none does."""
+        ...
 
 
 class Undecodable:
@@ -108,7 +116,7 @@ class Call:
         remaining = context.time_remaining()
         self.deadline = None if remaining is None else self.started + remaining
         self.is_committed = False
-        self.stream: ResponseStream[Any, Any] | None = None
+        self.stream: Sender | None = None
         self.trailers: tuple[tuple[str, str], ...] = ()
         self.write: Callable[[Message], Awaitable[None]] = context.write
         self._context = context

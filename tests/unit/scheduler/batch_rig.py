@@ -40,6 +40,10 @@ AnswerSink = RecordedAnswer[BatchAnswer, BatchSummary]
 TextSink = RecordedAnswer[TokenChunk, GenerationSummary]
 
 
+def batch_fake(**options: object) -> FakeOptions:
+    return FakeOptions.from_mapping({**BATCH.to_mapping(), **options})
+
+
 def token_ids(sink: TextSink) -> list[int]:
     return [token_id for chunk in sink.items for token_id in chunk.token_ids]
 
